@@ -1,0 +1,1 @@
+"""What `focaldet bench` measures."""

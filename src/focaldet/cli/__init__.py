@@ -1,0 +1,1 @@
+"""Arguments in, engine out, nothing between."""

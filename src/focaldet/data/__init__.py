@@ -1,0 +1,1 @@
+"""Files to Sample to Batch."""

@@ -1,0 +1,1 @@
+"""Pictures and checks that show what training sees."""

@@ -1,0 +1,1 @@
+"""Where the stations meet; the only reader of a Recipe."""

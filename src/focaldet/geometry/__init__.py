@@ -1,0 +1,1 @@
+"""Boxes as numbers: no weights, no files, no recipe."""

@@ -1,0 +1,1 @@
+"""Stage outputs and stage targets to named scalars."""

@@ -1,0 +1,1 @@
+"""Detections beside truth to figures; reads no files."""

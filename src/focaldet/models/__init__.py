@@ -1,0 +1,1 @@
+"""Images to stage outputs: the networks. Start at `retinanet.py`."""

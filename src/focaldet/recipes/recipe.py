@@ -1,0 +1,292 @@
+"""The Recipe record: every fact that moves a number is a field, once; what follows from others is a property."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from focaldet.errors import UsageError, did_you_mean
+
+State = Literal["published", "fixed", "clean"]
+
+COCO_CLASSES: tuple[str, ...] = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot",
+    "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv",
+    "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides what a detector learns and answers. Paths, devices and worker counts move no number: not here.
+
+    The defaults are the COCO RetinaNet of `../shared/spec/horizontal.md` (Lin et al. 2017, arXiv:1708.02002).
+    Sizes are in pixels, boxes in continuous coordinates, labels 0 to C-1 in the order of `classes`.
+    """
+
+    # --- who it is ---
+    name: str
+    row: int = 0
+    """Row in its published table; 0 for a recipe that is in none."""
+    reported: float | None = None
+    """Box AP x 100 as its table reports it. Never measured by us."""
+    gpus: int = 1
+    """GPUs of the published run; documents only."""
+    paper: str = ""
+    source: str = ""
+    """Name of the original configuration."""
+    # --- objects and pictures ---
+    kind: Literal["hbox"] = "hbox"
+    classes: tuple[str, ...] = COCO_CLASSES
+    in_channels: int = 3
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Subtracted, in channel order, from values 0 to 255."""
+    std: tuple[float, ...] = IMAGENET_STD
+    # --- network ---
+    backbone: str = "resnet50"
+    """Any timm network that has features of stride 8, 16 and 32."""
+    style: Literal["pytorch", "caffe"] = "pytorch"
+    """caffe: the stride of a ResNet bottleneck sits on its first 1x1 convolution instead of the 3x3."""
+    frozen: Literal["none", "stem", "stem+layer1"] = "stem+layer1"
+    backbone_norm: Literal["frozen", "affine", "trained"] = "affine"
+    """Batch norm of the backbone: all fixed; statistics fixed and affine trained; or ordinary."""
+    levels: tuple[int, ...] = (3, 4, 5, 6, 7)
+    """Pyramid levels that carry a head; level k has stride 2^k."""
+    neck: Literal["fpn"] = "fpn"
+    neck_channels: int = 256
+    p6_from: Literal["c5", "p5"] = "c5"
+    p7_relu: bool = False
+    """ReLU between P6 and P7, as in the paper; the table's rows have none."""
+    head_convs: int = 4
+    head_channels: int = 256
+    prior: float = 0.01
+    """Score that every class starts from."""
+    # --- anchors and assignment ---
+    anchors: Literal["octave"] = "octave"
+    anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3))
+    """Square root of an anchor's area, in strides of its level."""
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """height / width."""
+    anchor_offset: float = 0.0
+    """Centre of the first place, in strides."""
+    positive: float = 0.5
+    negative: float = 0.4
+    claim: Literal["none", "ties", "ties-overwrite"] = "ties"
+    """Which anchors a truth box claims beyond `positive`: none; all that tie for its best IoU; the same, even from a
+    truth box that they overlap better (quirk)."""
+    crowd: Literal["background", "ignored"] = "background"
+    """Anchors on crowd boxes: ordinary background, or out of the loss where half of the anchor lies on one."""
+    # --- losses ---
+    alpha: float = 0.25
+    gamma: float = 2.0
+    box_loss: Literal["l1", "smooth_l1", "giou"] = "l1"
+    box_beta: float = 0.11111111
+    """Where smooth L1 turns from square to straight."""
+    box_weight: float = 1.0
+    # --- training ---
+    batch: int = 16
+    """Pictures an update, over all processes."""
+    normalize_over: int = 2
+    """Pictures that share a loss normalizer; gradients of these groups are averaged."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    """At the peak, for `lr_per` pictures an update; scaled by batch / lr_per."""
+    lr_per: int = 16
+    backbone_lr: float = 1.0
+    """Factor on the backbone's learning rate."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_all: bool = True
+    """Weight decay on norms and biases too."""
+    clip: float | None = None
+    """Largest L2 norm of the gradient."""
+    schedule: Literal["step", "cosine"] = "step"
+    epochs: int = 12
+    drops: tuple[int, ...] = (8, 11)
+    """Epochs after which the learning rate falls to a tenth (schedule "step")."""
+    warmup_steps: int = 500
+    warmup_from: float = 0.001
+    warmup_until: Literal["last", "next"] = "next"
+    """Full rate at the last warm-up step (index warmup_steps - 1) or at the one after."""
+    images_per_epoch: int | None = None
+    """None: the data's own number."""
+    empty_pictures: bool = False
+    """Train on pictures without any object too."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the weights, which is then what scores and predicts."""
+    seed: int = 0
+    precision: Literal["float32", "bf16"] = "float32"
+    # --- what is done to the pictures ---
+    sizes: tuple[tuple[int, int], ...] = ((1333, 800),)
+    """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
+    test_size: tuple[int, int] = (1333, 800)
+    pad: int = 32
+    """Inputs are padded right and below to a multiple of this."""
+    augment: tuple[Literal["flip", "vflip", "rotate90", "affine", "color", "grey"], ...] = ("flip",)
+    """Each with probability 0.5; "affine" scales by 0.7 to 1.4 and shifts, "color" changes brightness and contrast."""
+    # --- answers ---
+    score: float = 0.05
+    per_level: int = 1000
+    """At most so many (anchor, class) pairs a level go on to NMS."""
+    nms: float = 0.5
+    nms_labels: Literal["separate", "offset"] = "separate"
+    """How NMS keeps the classes apart: by comparing labels, or by shifting boxes in float32 (quirk)."""
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data: a wrong value is one sentence now, not a traceback later."""
+        for item in fields(self):
+            value = coerce(item.name, getattr(self, item.name), FIELD_TYPES[item.name])
+            object.__setattr__(self, item.name, value)
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        def demand(condition: bool, sentence: str) -> None:
+            if not condition:
+                raise UsageError(f"recipe {self.name}: {sentence}")
+
+        demand(len(self.classes) > 0, "classes is empty; name at least one class")
+        demand(len(set(self.classes)) == len(self.classes), "classes names a class twice")
+        for name in ("in_channels", "batch", "normalize_over", "epochs", "head_channels", "neck_channels", "max_detections"):
+            demand(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0")
+        demand(self.batch % self.normalize_over == 0, f"batch={self.batch} is no multiple of normalize_over={self.normalize_over}")
+        demand(0 < self.negative <= self.positive <= 1, f"0 < negative={self.negative} <= positive={self.positive} <= 1 must hold")
+        demand(self.lr > 0, f"lr={self.lr} must be above 0")
+        demand(0 < self.prior < 1, f"prior={self.prior} must lie between 0 and 1")
+        channels_ok = len(self.mean) == len(self.std) == self.in_channels
+        demand(channels_ok, f"mean and std need in_channels={self.in_channels} numbers each")
+        rising = list(self.levels) == list(range(self.levels[0], self.levels[-1] + 1)) if self.levels else False
+        demand(rising and self.levels[0] in (2, 3), f"levels={self.levels} must rise by one from 2 or 3")
+
+    # --- what follows ---
+    @property
+    def num_anchors(self) -> int:
+        """Anchors a place."""
+        return len(self.anchor_scales) * len(self.anchor_ratios)
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate after warm-up for this recipe's batch."""
+        return self.lr * self.batch / self.lr_per
+
+    def steps_per_epoch(self, num_pictures: int) -> int:
+        """Return the updates of an epoch: pictures dealt to batch / normalize_over groups, each batched by itself."""
+        pictures = self.images_per_epoch or num_pictures
+        groups = self.batch // self.normalize_over
+        return math.ceil(math.ceil(pictures / groups) / self.normalize_over)
+
+    @property
+    def quirks(self) -> tuple[str, ...]:
+        """Options of this recipe that stand in `docs/quirks.md`, as "field=value"."""
+        return tuple(f"{name}={value}" for name, value in QUIRKS if getattr(self, name) == value)
+
+    def at(self, state: State) -> Recipe:
+        """Return this recipe in a state: `published` and `fixed` as the figure was made, `clean` with every quirk off."""
+        if state not in typing.get_args(State):
+            raise UsageError(f"state={state!r} does not exist; use published, fixed or clean")
+        if state != "clean":
+            return self
+        return dataclasses.replace(self, **{name: CLEAN[name] for name, value in QUIRKS if getattr(self, name) == value})
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Return a copy with some fields changed; a name that is no field gets a did-you-mean.
+
+        in_channels alone also repeats mean and std, so that one field suffices for pictures of other bands.
+        """
+        for name in changes:
+            if name not in FIELD_TYPES:
+                raise UsageError(f"{name!r} is no field of a recipe{did_you_mean(name, FIELD_TYPES)}")
+        channels = changes.get("in_channels", self.in_channels)
+        if channels != self.in_channels and "mean" not in changes and "std" not in changes:
+            repeat = -(-channels // len(self.mean))
+            changes |= {"mean": (self.mean * repeat)[:channels], "std": (self.std * repeat)[:channels]}
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain lists, numbers and strings, fit for YAML and JSON."""
+        return {item.name: plain(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from `to_dict`'s answer; unknown fields are an error with a did-you-mean."""
+        for name in values:
+            if name not in FIELD_TYPES:
+                raise UsageError(f"{name!r} is no field of a recipe{did_you_mean(name, FIELD_TYPES)}")
+        return cls(**values)
+
+
+QUIRKS: tuple[tuple[str, Any], ...] = (
+    ("claim", "ties-overwrite"),
+    ("nms_labels", "offset"),
+    ("warmup_until", "last"),
+)
+"""Field values that exist only because a published row has them; `docs/quirks.md` explains each."""
+
+CLEAN: dict[str, Any] = {"claim": "ties", "nms_labels": "separate", "warmup_until": "next"}
+
+
+def plain(value: Any) -> Any:
+    """Turn tuples into lists, at any depth."""
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def coerce(name: str, value: Any, expected: Any) -> Any:
+    """Bring a value (from YAML, the command line or Python) into the type of its field, or say what would fit.
+
+    >>> coerce("drops", [8, 11], tuple[int, ...])
+    (8, 11)
+    >>> coerce("lr", 1, float)
+    1.0
+    """
+    origin = typing.get_origin(expected)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(expected)
+        if value is None and type(None) in options:
+            return None
+        return coerce(name, value, next(option for option in options if option is not type(None)))
+    if origin is Literal:
+        choices = typing.get_args(expected)
+        if value in choices:
+            return value
+        guess = did_you_mean(str(value), [str(choice) for choice in choices])
+        raise UsageError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}{guess}")
+    if origin is tuple:
+        return _coerce_tuple(name, value, typing.get_args(expected))
+    if expected is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if expected is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, expected) and not (expected is int and isinstance(value, bool)):
+        return value
+    raise UsageError(f"{name}={value!r} should be of type {getattr(expected, '__name__', expected)}")
+
+
+def _coerce_tuple(name: str, value: Any, inner: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"{name}={value!r} should be a list, such as [{'a, b' if inner[0] is str else '1, 2'}]")
+    if inner[-1] is Ellipsis:
+        return tuple(coerce(name, item, inner[0]) for item in value)
+    if len(value) != len(inner):
+        raise UsageError(f"{name}={value!r} should have {len(inner)} entries")
+    return tuple(coerce(name, item, kind) for item, kind in zip(value, inner, strict=True))
+
+
+FIELD_TYPES: dict[str, Any] = typing.get_type_hints(Recipe)
+"""Type of every field, by name."""

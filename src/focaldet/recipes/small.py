@@ -1,0 +1,35 @@
+"""Our own recipes, for small machines and own data."""
+
+from __future__ import annotations
+
+from focaldet.recipes.recipe import Recipe
+
+RETINANET_SMALL = Recipe(
+    name="retinanet-small",
+    backbone="mobilenetv2_100",
+    frozen="none",
+    backbone_norm="affine",
+    levels=(3, 4, 5, 6),
+    neck_channels=64,
+    head_channels=64,
+    head_convs=2,
+    anchor_scales=(3.0, 3.0 * 2.0 ** (1 / 2)),
+    crowd="ignored",
+    box_loss="giou",
+    batch=8,
+    normalize_over=8,
+    optimizer="adamw",
+    lr=1e-3,
+    lr_per=8,
+    weight_decay=0.01,
+    decay_all=False,
+    clip=10.0,
+    schedule="cosine",
+    epochs=20,
+    warmup_steps=50,
+    empty_pictures=True,
+    sizes=((480, 360),),
+    test_size=(480, 360),
+)
+
+OURS: tuple[Recipe, ...] = (RETINANET_SMALL,)

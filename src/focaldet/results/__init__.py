@@ -1,0 +1,1 @@
+"""What was detected, and the files it is kept in."""

@@ -1,0 +1,1 @@
+"""Anchors and truth to what every anchor should have said."""
