@@ -1,0 +1,183 @@
+"""Recipe -> model, criterion, rules, loaders, optimizer: the one place that turns a recipe's fields into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from focaldet.data.batch import collate
+from focaldet.data.dataset import Dataset
+from focaldet.errors import FocaldetError
+from focaldet.losses.criterion import Criterion
+from focaldet.models.anchors import AnchorShapes
+from focaldet.models.retinanet import RetinaNet, build_retinanet
+from focaldet.postprocess.detect import DetectRule
+from focaldet.recipes import Recipe
+from focaldet.structures import Batch, Sample, Size
+from focaldet.targets.assign import AssignRule
+from focaldet.targets.encode import build_targets
+
+IGNORED_IOF = 0.5
+"""Part of an anchor that must lie on an ignored object for it to leave the loss (our own recipes)."""
+
+
+def build_model(recipe: Recipe) -> RetinaNet:
+    """Return the recipe's network, freshly initialized, in training mode."""
+    return build_retinanet(
+        backbone=recipe.backbone,
+        style=recipe.style,
+        frozen=recipe.frozen,
+        backbone_norm=recipe.backbone_norm,
+        in_channels=recipe.in_channels,
+        levels=recipe.levels,
+        neck_channels=recipe.neck_channels,
+        p6_from=recipe.p6_from,
+        p7_relu=recipe.p7_relu,
+        head_convs=recipe.head_convs,
+        head_channels=recipe.head_channels,
+        num_classes=len(recipe.classes),
+        anchor_scales=recipe.anchor_scales,
+        anchor_ratios=recipe.anchor_ratios,
+        anchor_offset=recipe.anchor_offset,
+        prior=recipe.prior,
+    )
+
+
+def build_criterion(recipe: Recipe) -> Criterion:
+    """Return the recipe's losses."""
+    return Criterion(
+        alpha=recipe.alpha,
+        gamma=recipe.gamma,
+        box_loss=recipe.box_loss,
+        box_beta=recipe.box_beta,
+        box_weight=recipe.box_weight,
+    )
+
+
+def build_assign_rule(recipe: Recipe) -> AssignRule:
+    """Return how the recipe gives anchors their truth."""
+    return AssignRule(
+        positive=recipe.positive,
+        negative=recipe.negative,
+        claim=recipe.claim,
+        ignored_iof=IGNORED_IOF if recipe.crowd == "ignored" else None,
+    )
+
+
+def build_detect_rule(recipe: Recipe) -> DetectRule:
+    """Return how the recipe turns stage outputs into detections."""
+    return DetectRule(
+        score=recipe.score,
+        per_level=recipe.per_level,
+        nms=recipe.nms,
+        nms_labels=recipe.nms_labels,
+        max_detections=recipe.max_detections,
+    )
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Samples -> Batch, with what the anchors should say worked out on the way (in the loader's worker).
+
+    Attributes:
+        mean, std, channel_order, pad: as in the recipe.
+        anchors: the model's anchors; None leaves the targets out.
+        rule: how anchors get their truth.
+        own_size: whether places beyond a picture's own padded size are shut out of the loss.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channel_order: str
+    pad: int
+    anchors: AnchorShapes | None
+    rule: AssignRule
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """Put samples together and assign their truth to the anchors of the padded size."""
+        batch = collate(samples, mean=self.mean, std=self.std, channel_order=self.channel_order, pad=self.pad)
+        if self.anchors is not None:
+            grid = self.anchors.grid_for((batch.images.shape[-2], batch.images.shape[-1]))
+            batch.targets = build_targets(grid, batch.truths, self.rule, batch.padded)
+        return batch
+
+
+def build_collate(recipe: Recipe, anchors: AnchorShapes | None) -> Collate:
+    """Return the recipe's way of putting a batch together."""
+    return Collate(
+        mean=recipe.mean,
+        std=recipe.std,
+        channel_order=recipe.channel_order,
+        pad=recipe.pad,
+        anchors=anchors,
+        rule=build_assign_rule(recipe),
+    )
+
+
+def build_optimizer(recipe: Recipe, model: RetinaNet) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the trained parameters; the schedule sets each group's rate from `scale`.
+
+    Norms and biases get no weight decay where the recipe says so (`decay_all=False`).
+    """
+    groups = [
+        {"params": parameters, "weight_decay": decay, "scale": scale}
+        for (decay, scale), parameters in _parameter_groups(recipe, model).items()
+    ]
+    if not groups:
+        raise FocaldetError(f"recipe {recipe.name} trains no parameter at all")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum)
+    return torch.optim.AdamW(groups, lr=recipe.peak_lr, fused=True)
+
+
+def _parameter_groups(recipe: Recipe, model: RetinaNet) -> dict[tuple[float, float], list[nn.Parameter]]:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = recipe.weight_decay if recipe.decay_all or parameter.ndim > 1 else 0.0
+        scale = recipe.backbone_lr if name.startswith("backbone.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return groups
+
+
+def fit_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, list[str]]:
+    """Let schedule and classes follow own data; returns the recipe for this data and a line on each thing changed.
+
+    Classes are joined by name: data with exactly the recipe's names keeps the recipe's order. The rows' fixed number of
+    pictures an epoch holds for their own data only; warm-up then takes at most a tenth of the run.
+    """
+    lines = []
+    if set(dataset.classes) != set(recipe.classes):
+        lines.append(f"classes: {len(dataset.classes)} of the data instead of the recipe's {len(recipe.classes)}")
+        recipe = recipe.replace(classes=dataset.classes)
+    if recipe.images_per_epoch not in (None, len(dataset)):
+        lines.append(f"schedule: {len(dataset):,} pictures an epoch (the data's) instead of {recipe.images_per_epoch:,}")
+        recipe = recipe.replace(images_per_epoch=None)
+    tenth = max(recipe.epochs * recipe.steps_per_epoch(len(dataset)) // 10, 1)
+    if recipe.warmup_steps > tenth:
+        lines.append(f"schedule: warm-up of {tenth} steps (a tenth of the run) instead of {recipe.warmup_steps}")
+        recipe = recipe.replace(warmup_steps=tenth)
+    return recipe, lines
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Say whether a device computes in bf16 by itself instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def check_precision(recipe: Recipe, device: torch.device) -> None:
+    """Refuse bf16 where it would only be slow."""
+    if recipe.precision == "bf16" and not bf16_is_native(device):
+        raise FocaldetError(f"this machine's {device.type} only emulates bf16, which is slow; use precision=float32")
+
+
+def input_size(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Size:
+    """Return (height, width) of a picture."""
+    return int(image.shape[0]), int(image.shape[1])

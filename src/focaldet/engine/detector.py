@@ -1,0 +1,294 @@
+"""What `focaldet.load` returns: a network with its recipe, ready to predict or to be trained on."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+from torch import Tensor
+
+from focaldet.data.pictures import read_picture
+from focaldet.data.transforms import build_transform
+from focaldet.engine.build import (
+    build_collate,
+    build_criterion,
+    build_detect_rule,
+    build_model,
+    check_precision,
+)
+from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
+from focaldet.errors import FocaldetError, UsageError, did_you_mean
+from focaldet.models.retinanet import RetinaNet, prepare_for_inference
+from focaldet.models.weights import imagenet_weights, load_backbone, load_strict
+from focaldet.postprocess.detect import detect
+from focaldet.recipes import RECIPES, Recipe, get_recipe
+from focaldet.results.detections import Detections
+from focaldet.structures import Batch, Sample, StageOutput, Truth
+
+Picture = str | Path | npt.NDArray[np.uint8] | PIL.Image.Image
+Source = str | Path | Recipe
+Weights = str | Path | Mapping[str, Tensor] | None
+
+STRUCTURE = (
+    "backbone", "levels", "neck", "neck_channels", "head_convs", "head_channels", "p6_from", "anchor_scales",
+    "anchor_ratios", "in_channels", "classes",
+)  # fmt: skip
+"""Fields that decide the shapes of a network: they cannot change under weights that exist."""
+
+
+class Detector:
+    """A network with its recipe.
+
+    Attributes:
+        recipe: what it was built from.
+        classes: names of the labels 0 to C-1.
+        device: where it computes.
+        model: the network: (B, in_channels, H, W) float images, normalized and padded, in the recipe's channel order, to
+            a list of `StageOutput`.
+    """
+
+    def __init__(self, recipe: Recipe, model: RetinaNet, device: torch.device | str = "cpu") -> None:
+        """Wrap a model; it is moved to the device."""
+        self.recipe = recipe
+        self.device = torch.device(device)
+        check_precision(recipe, self.device)
+        self.model = model.to(self.device)
+        self._criterion = build_criterion(recipe)
+        self._collate = build_collate(recipe, model.anchors)
+        self._collate_bare = build_collate(recipe, None)
+        self._transform = build_transform(sizes=(recipe.test_size,), augment=(), train=False)
+        self._inference: RetinaNet | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.recipe.classes
+
+    def __repr__(self) -> str:
+        """Name recipe, classes and device."""
+        return f"Detector({self.recipe.name!r}, {len(self.classes)} classes, device={str(self.device)!r})"
+
+    def prepare(self) -> Detector:
+        """Fold the weights as they are now into the network that predicts; done once by itself before predicting.
+
+        Call it again after changing `model`'s weights by hand.
+        """
+        self._inference = prepare_for_inference(copy.deepcopy(self.model))
+        return self
+
+    def forward(self, images: Tensor) -> list[StageOutput]:
+        """Run the folded network in the recipe's precision, without gradients."""
+        if self._inference is None:
+            self.prepare()
+        assert self._inference is not None
+        images = images.to(self.device, memory_format=torch.channels_last)
+        bf16 = self.recipe.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            return self._inference(images)
+
+    def detect(self, batch: Batch, stages: list[StageOutput] | None = None) -> list[Detections]:
+        """Return what is seen in each picture of a batch, in pixels of the original picture."""
+        if stages is None:
+            stages = self.forward(batch.images)
+        with torch.inference_mode():
+            return detect(stages, batch.sizes, batch.scales, build_detect_rule(self.recipe), self.classes)
+
+    def losses(self, images: Sequence[npt.NDArray[np.uint8]], truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """Return the losses of some pictures: "class", "box" and their sum "loss".
+
+        Pictures are normalized and padded as the recipe says, not resized.
+
+        Args:
+            images: (H, W, in_channels) uint8 RGB pictures.
+            truths: as many; boxes in their pixels.
+        """
+        if len(images) != len(truths):
+            raise FocaldetError(f"losses got {len(images)} images but {len(truths)} truths; give one truth for each image")
+        samples = [as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))]
+        batch = self._collate(samples)
+        assert batch.targets is not None
+        stages = self.model(batch.images.to(self.device, memory_format=torch.channels_last))
+        return self._criterion(stages, [batch.targets.to(self.device)])
+
+    @overload
+    def predict(
+        self, what: Picture, score: float | None = None, max_detections: int | None = None
+    ) -> Detections: ...
+
+    @overload
+    def predict(
+        self, what: Sequence[Picture], score: float | None = None, max_detections: int | None = None
+    ) -> list[Detections]: ...
+
+    def predict(
+        self, what: Picture | Sequence[Picture], score: float | None = None, max_detections: int | None = None
+    ) -> Detections | list[Detections]:
+        """Detect in a picture or a list of them.
+
+        Args:
+            what: a path, an (H, W, in_channels) uint8 RGB array, a PIL picture, or a list of these.
+            score: least score of a detection; None for the recipe's.
+            max_detections: most detections a picture; None for the recipe's.
+
+        Returns:
+            Detections in pixels of the picture given, one for a picture, a list for a list.
+
+        Raises:
+            FocaldetError: a picture cannot be read; the sentence names it.
+        """
+        detector = self.with_answers(score, max_detections)
+        if isinstance(what, (str, Path, np.ndarray, PIL.Image.Image)):
+            return detector._predict_one(what)
+        return [detector._predict_one(item) for item in what]
+
+    def with_answers(self, score: float | None, max_detections: int | None) -> Detector:
+        """Return this detector with other answer limits; network and folded weights are shared."""
+        if self._inference is None:
+            self.prepare()
+        changes: dict[str, Any] = {}
+        if score is not None:
+            changes["score"] = score
+        if max_detections is not None:
+            changes["max_detections"] = max_detections
+        if not changes:
+            return self
+        other = copy.copy(self)
+        other.recipe = self.recipe.replace(**changes)
+        return other
+
+    def _predict_one(self, what: Picture) -> Detections:
+        sample = self._transform(as_sample(picture_array(what, self.recipe.in_channels), 0), np.random.default_rng(0))
+        return self.detect(self._collate_bare([sample]))[0]
+
+
+def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:
+    """Return a picture as an (H, W, channels) uint8 RGB array."""
+    if isinstance(what, (str, Path)):
+        return read_picture(what, channels)
+    if isinstance(what, PIL.Image.Image):
+        return np.asarray(what.convert("RGB") if channels == 3 else what).reshape(what.height, what.width, -1)
+    if what.dtype != np.uint8 or what.ndim != 3 or what.shape[2] != channels:
+        raise FocaldetError(f"a picture should be (H, W, {channels}) uint8 RGB, not {what.shape} {what.dtype}")
+    return what
+
+
+def as_sample(image: npt.NDArray[np.uint8], index: int, truth: Truth | None = None) -> Sample:
+    """Wrap a picture, and what is known of it, as a Sample."""
+    boxes = np.zeros((0, 4), np.float32) if truth is None else truth.boxes.numpy().astype(np.float32, copy=False)
+    count = len(boxes)
+    crowd = np.zeros(count, bool) if truth is None or truth.ignored is None else truth.ignored.numpy()
+    return Sample(
+        image=image,
+        corners=boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(count, 4, 2),
+        labels=np.zeros(count, np.int64) if truth is None else truth.labels.numpy(),
+        crowd=crowd,
+        difficult=np.zeros(count, bool),
+        id=index,
+        index=index,
+        name=f"picture {index}",
+        original=(int(image.shape[0]), int(image.shape[1])),
+    )
+
+
+def load(source: Source, weights: Weights = None, device: torch.device | str = "cpu", **changes: Any) -> Detector:
+    """Return a detector from a recipe, a run folder or a weights file.
+
+    Args:
+        source: a recipe's name, a Recipe, a run's folder, or a checkpoint file (`.safetensors`, `.pt`).
+        weights: None for what the source holds (a recipe: freshly initialized), "imagenet" for the backbone's, a file, or
+            a state dict; foreign names are recognized by their keys.
+        device: where to compute.
+        **changes: fields of the recipe to change.
+
+    Raises:
+        FocaldetError: nothing of that name, or weights of other classes or shapes (both sides are listed).
+    """
+    recipe, held = read_source(source)
+    if held is not None and weights is None:
+        refuse_structure_changes(recipe, changes, source)
+    recipe = recipe.replace(**changes)
+    device = torch.device(device)
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe)
+    if weights == "imagenet":
+        load_backbone(model, imagenet_weights(recipe.backbone, recipe.style))
+    elif weights is not None:
+        state, found = read_weights(weights)
+        load_strict(model, state, recipe.classes, found.classes if found else None)
+    elif held is not None:
+        load_strict(model, held, recipe.classes, recipe.classes)
+    return Detector(recipe, model.eval(), device)
+
+
+def read_source(source: Source) -> tuple[Recipe, dict[str, Tensor] | None]:
+    """Return the recipe that a source names or holds, and the weights it holds (None for a mere recipe)."""
+    if isinstance(source, Recipe):
+        return source, None
+    if isinstance(source, str) and source in RECIPES:
+        return get_recipe(source), None
+    path = Path(source)
+    if path.is_dir():
+        recipe = load_recipe(path / "recipe.yaml")
+        return recipe, load_weights(path / "model.safetensors")[0]
+    if path.is_file():
+        weights, found = read_weights(path)
+        if found is None:
+            raise FocaldetError(f"{path} holds weights without a recipe; load a recipe and give the file as weights=")
+        return found, dict(weights)
+    hint = did_you_mean(str(source), RECIPES)
+    raise UsageError(f"{str(source)!r} is no recipe, run folder or checkpoint{hint or '; see `focaldet recipes list`'}")
+
+
+def read_weights(weights: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Recipe | None]:
+    """Return a state dict and, where a file of ours tells it, the recipe it was trained with."""
+    if isinstance(weights, Mapping):
+        return weights, None
+    path = Path(weights)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if path.suffix == ".safetensors":
+        return load_weights(path)
+    if path.suffix == ".pt" and path.parent.name == "checkpoints":
+        state = load_checkpoint(path)
+        return state.get("ema") or state["model"], Recipe.from_dict(state["recipe"])
+    return load_foreign(path), None
+
+
+def load_foreign(path: Path) -> Mapping[str, Tensor]:
+    """Read a `.pth` of another program: a state dict, by itself or under "state_dict" or "model"."""
+    if not path.is_file():
+        raise FocaldetError(f"there is no weights file {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FocaldetError(f"{path} is no file of plain tensors, or was cut short; nothing in it was executed") from error
+    for name in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise FocaldetError(f"{path} holds no state dict")
+    return state
+
+
+def refuse_structure_changes(recipe: Recipe, changes: Mapping[str, Any], source: Source) -> None:
+    """Refuse changes that the weights of a source cannot follow."""
+    wanted = recipe.replace(**changes)
+    for name in STRUCTURE:
+        here, there = getattr(recipe, name), getattr(wanted, name)
+        if here != there:
+            described = f"{name}: {shorten(here)} in {os.fspath(source) if not isinstance(source, Recipe) else source.name}, {shorten(there)} asked for"
+            raise FocaldetError(f"the weights do not fit ({described}); train with weights={source} to fine-tune them")
+
+
+def shorten(value: Any, limit: int = 8) -> str:
+    """Write a value, a long tuple by its first entries and its length."""
+    if isinstance(value, tuple) and len(value) > limit:
+        return f"({', '.join(map(repr, value[:limit]))}, ... {len(value)} in all)"
+    return repr(value)

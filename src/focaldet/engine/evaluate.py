@@ -1,0 +1,165 @@
+"""Running a detector over a dataset and scoring what it says; scoring files that exist already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from focaldet.data.batch import build_loader
+from focaldet.data.dataset import Dataset
+from focaldet.data.formats import open_dataset
+from focaldet.data.sampler import InOrder
+from focaldet.data.transforms import build_transform
+from focaldet.engine.build import build_collate, build_criterion
+from focaldet.engine.detector import Detector, Source, load
+from focaldet.engine.progress import Listener, Quiet
+from focaldet.errors import FocaldetError
+from focaldet.metrics.coco import coco_scores
+from focaldet.metrics.scores import Scores
+from focaldet.results.coco import read_coco_results, to_coco_results, write_coco_results
+from focaldet.results.detections import Detections
+from focaldet.structures import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a detector reached on a dataset.
+
+    Attributes:
+        scores: the COCO figures.
+        detections: one for each picture, in the dataset's order, labels in the detector's classes.
+        losses: mean losses over the batches ("class", "box", "loss").
+    """
+
+    scores: Scores
+    detections: list[Detections]
+    losses: dict[str, float]
+
+
+def evaluate(
+    source: Source,
+    data: str | Path,
+    *,
+    split: str = "val",
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    output: str | Path | None = None,
+    listener: Listener | None = None,
+    **changes: Any,
+) -> Scores:
+    """Run a detector over a dataset's pictures and score it.
+
+    Args:
+        source: what `focaldet.load` takes, with weights.
+        data: a dataset's folder or file.
+        split: "val" or "train".
+        device: where to compute.
+        workers: processes that read pictures.
+        output: a file for the detections, in COCO's results form.
+        listener: hears about progress.
+        **changes: fields of the recipe, such as `score=0.01`.
+    """
+    listener = listener or Quiet()
+    detector = load(source, device=device, **changes)
+    dataset = open_dataset(data, split)
+    listener.message(dataset.describe())
+    evaluation = evaluate_detector(detector, dataset, workers=workers, listener=listener)
+    if output is not None:
+        write_coco_results(Path(output), results_of(dataset, evaluation.detections))
+    return evaluation.scores
+
+
+def evaluate_detector(
+    detector: Detector, dataset: Dataset, *, workers: int = 0, listener: Listener | None = None
+) -> Evaluation:
+    """Detect in every picture of a dataset, one pass for figures and losses.
+
+    Raises:
+        FocaldetError: the dataset names a class that the detector does not know.
+    """
+    refuse_unknown_classes(detector, dataset)
+    listener = listener or Quiet()
+    truth_dataset = dataset.with_classes(detector.classes, missing_ok=True)
+    criterion = build_criterion(detector.recipe)
+    detections: list[Detections] = []
+    sums: dict[str, float] = {}
+    listener.start(len(dataset), "scoring")
+    for batch in _batches(detector, truth_dataset, workers):
+        stages = detector.forward(batch.images)
+        detections += detector.detect(batch, stages)
+        assert batch.targets is not None
+        with torch.inference_mode():
+            losses: dict[str, Tensor] = criterion(stages, [batch.targets.to(detector.device)])
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        listener.advance(len(batch.ids))
+    listener.finish()
+    scores = coco_scores(dataset.to_coco(), results_of(dataset, detections))
+    return Evaluation(scores, detections, {name: value / max(len(dataset), 1) for name, value in sums.items()})
+
+
+def _batches(detector: Detector, dataset: Dataset, workers: int) -> Iterator[Batch]:
+    recipe = detector.recipe
+    transform = build_transform(sizes=(recipe.test_size,), augment=(), train=False)
+    collate = build_collate(recipe, detector.model.anchors)
+    for batches in build_loader(dataset, transform, InOrder(len(dataset), 1), collate, workers=workers, seed=recipe.seed):
+        yield from batches
+
+
+def refuse_unknown_classes(detector: Detector, dataset: Dataset) -> None:
+    """Refuse a dataset that names a class which the detector was not trained on."""
+    unknown = [name for name in dataset.classes if name not in detector.classes]
+    if unknown:
+        raise FocaldetError(
+            f"the detector does not know {', '.join(map(repr, unknown[:5]))}: it has the classes "
+            f"{', '.join(detector.classes)}; the data has {', '.join(dataset.classes)}"
+        )
+
+
+def results_of(dataset: Dataset, detections: Sequence[Detections]) -> list[dict[str, Any]]:
+    """Return detections as COCO results under the dataset's own picture and category ids, joined by class name.
+
+    Detections of classes that the dataset does not name are left out: it cannot say whether they are right.
+    """
+    category_of = dict(zip(dataset.classes, dataset.category_ids.tolist(), strict=True))
+    results: list[dict[str, Any]] = []
+    for image_id, found in zip(dataset.ids.tolist(), detections, strict=True):
+        category_ids = [category_of.get(name, -1) for name in found.classes]
+        results += [entry for entry in to_coco_results(found, image_id, category_ids) if entry["category_id"] != -1]
+    return results
+
+
+def score(truth: str | Path, detections: str | Path, *, class_agnostic: bool = False) -> Scores:
+    """Score a file of detections against a file of truth, both in COCO's json form.
+
+    Args:
+        truth: COCO annotations.
+        detections: COCO results, a list of {"image_id", "category_id", "bbox", "score"}.
+        class_agnostic: whether classes are left out of account.
+
+    Raises:
+        FocaldetError: a file is missing or of another form; the sentence says where.
+    """
+    dataset = read_coco_truth(Path(truth))
+    results = read_coco_results(Path(detections), dataset)
+    return coco_scores(dataset, results, class_agnostic=class_agnostic)
+
+
+def read_coco_truth(path: Path) -> dict[str, Any]:
+    """Read COCO annotations as they are, for scoring."""
+    try:
+        dataset = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FocaldetError(f"there is no truth file {path}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FocaldetError(f"{path} is no json ({error})") from error
+    wanted = ("images", "annotations", "categories")
+    if not isinstance(dataset, dict) or any(not isinstance(dataset.get(name), list) for name in wanted):
+        raise FocaldetError(f"{path} is no COCO json: it should hold the lists images, annotations and categories")
+    return dataset

@@ -1,0 +1,471 @@
+"""The training loop: steps, validation after each epoch, files that allow to go on from where a run stopped."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from focaldet.data.batch import build_loader
+from focaldet.data.dataset import Dataset
+from focaldet.data.formats import open_dataset
+from focaldet.data.published import training_view
+from focaldet.data.sampler import GroupedSampler
+from focaldet.data.transforms import build_transform
+from focaldet.engine.build import (
+    build_collate,
+    build_criterion,
+    build_model,
+    build_optimizer,
+    check_precision,
+    fit_recipe,
+)
+from focaldet.engine.checkpoint import (
+    load_checkpoint,
+    load_recipe,
+    rng_state,
+    save_checkpoint,
+    save_recipe,
+    save_weights,
+    set_rng_state,
+)
+from focaldet.engine.detector import Detector, Weights, read_weights
+from focaldet.engine.evaluate import Evaluation, evaluate_detector
+from focaldet.engine.history import History
+from focaldet.engine.progress import Listener, Quiet
+from focaldet.engine.schedule import Schedule
+from focaldet.errors import FocaldetError, UsageError
+from focaldet.metrics.scores import Scores
+from focaldet.models.retinanet import RetinaNet
+from focaldet.models.weights import imagenet_weights, load_backbone, load_fitting
+from focaldet.recipes import Recipe, get_recipe
+from focaldet.structures import Batch
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Attributes:
+        folder: where its files are.
+        recipe: what was trained, own data fitted in.
+        scores: of the last validation, None without validation data.
+        steps: updates done.
+        seconds, cpu_seconds: what it took.
+    """
+
+    folder: Path
+    recipe: Recipe
+    scores: Scores | None
+    steps: int
+    seconds: float
+    cpu_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings."""
+        return {
+            "folder": str(self.folder),
+            "recipe": self.recipe.name,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu_seconds, 1),
+            "scores": None if self.scores is None else self.scores.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, worked out without training.
+
+    Attributes:
+        recipe: own data fitted in.
+        notes: what was fitted, a line each.
+        pictures, steps_per_epoch, steps: how much there is to do.
+        parameters, trained: numbers of parameters.
+        rates: learning rate at some steps.
+        hours: estimated from one training step on this machine.
+    """
+
+    recipe: str
+    notes: list[str]
+    pictures: int
+    steps_per_epoch: int
+    steps: int
+    batch: int
+    parameters: int
+    trained: int
+    rates: dict[int, float]
+    hours: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings."""
+        return asdict(self)
+
+
+@dataclass
+class Job:
+    """A recipe fitted to its data, with the data opened: what training starts from."""
+
+    recipe: Recipe
+    training: Dataset
+    validation: Dataset | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate over the run."""
+        recipe = self.recipe
+        return Schedule(
+            peak=recipe.peak_lr,
+            steps_per_epoch=recipe.steps_per_epoch(len(self.training)),
+            epochs=recipe.epochs,
+            drops=recipe.drops,
+            warmup_steps=recipe.warmup_steps,
+            warmup_from=recipe.warmup_from,
+            warmup_until=recipe.warmup_until,
+            shape=recipe.schedule,
+        )
+
+
+def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> Job:
+    """Open the data and fit the recipe to it: pictures that training uses, classes and schedule.
+
+    Raises:
+        FocaldetError: the data cannot be read, or no picture is left to train on.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipe.replace(**changes)
+    asked = tuple(recipe.classes) if "classes" in changes else None
+    dataset = open_dataset(data, "train", classes=asked)
+    notes = [dataset.describe()]
+    training = training_view(dataset, empty_pictures=recipe.empty_pictures)
+    if len(training) == 0:
+        raise FocaldetError(f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes")
+    if len(training) < len(dataset):
+        notes.append(f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)")
+    recipe, lines = fit_recipe(recipe, training)
+    training = training.with_classes(recipe.classes)
+    validation = open_dataset(data, "val", classes=asked, missing_ok=True)
+    notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
+    return Job(recipe, training, validation, notes)
+
+
+def plan(recipe: Recipe | str, data: str | Path, *, device: torch.device | str = "cpu", **changes: Any) -> Plan:
+    """Say what `train` would do; writes nothing.
+
+    The hours are measured: one training step is taken on the first pictures.
+    """
+    job = prepare(recipe, data, changes)
+    trainer = Trainer(job, Path(), torch.device(device), workers=0, listener=Quiet())
+    schedule = job.schedule
+    total = schedule.total_steps
+    started = time.perf_counter()
+    trainer.step(next(iter(trainer.loader())))
+    seconds = time.perf_counter() - started
+    marks = sorted({0, min(job.recipe.warmup_steps, total - 1), total // 2, total - 1})
+    return Plan(
+        recipe=job.recipe.name,
+        notes=job.notes,
+        pictures=len(job.training),
+        steps_per_epoch=schedule.steps_per_epoch,
+        steps=total,
+        batch=job.recipe.batch,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
+        rates={step: schedule.rate(step) for step in marks},
+        hours=round(seconds * total / 3600, 3),
+    )
+
+
+def train(
+    recipe: Recipe | str,
+    data: str | Path,
+    output: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    weights: Weights = "imagenet",
+    resume: bool = False,
+    overwrite: bool = False,
+    max_minutes: float | None = None,
+    listener: Listener | None = None,
+    **changes: Any,
+) -> Run:
+    """Train a recipe on a dataset; score it after each epoch; leave all in a run folder.
+
+    Args:
+        recipe: a name of `focaldet.list_recipes()` or a Recipe.
+        data: a dataset's folder or file.
+        output: the run folder.
+        device: where to compute.
+        workers: processes that read pictures beside the training.
+        weights: "imagenet" for the backbone's, None for none, or a file to fine-tune: what fits is taken, class channels
+            are joined by name, the rest starts anew; all three are listed.
+        resume: go on from `checkpoints/last.pt`.
+        overwrite: replace a run that is there.
+        max_minutes: end after this time; the learning rate then follows the clock.
+        listener: hears about progress.
+        **changes: fields of the recipe.
+
+    Raises:
+        FocaldetError: the data cannot be read, the folder holds a run already, or a loss is not finite.
+    """
+    folder, listener = Path(output), listener or Quiet()
+    if resume:
+        recipe = load_recipe(folder / "recipe.yaml")
+        changes = {}
+    elif (folder / "recipe.yaml").exists() and not overwrite:
+        raise UsageError(f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another")
+    job = prepare(recipe, data, changes)
+    trainer = Trainer(job, folder, torch.device(device), workers=workers, listener=listener, max_minutes=max_minutes)
+    for line in job.notes:
+        trainer.say(line)
+    if resume:
+        trainer.load(folder / "checkpoints" / "last.pt")
+    else:
+        trainer.start_from(weights)
+        save_recipe(folder / "recipe.yaml", job.recipe)
+    return trainer.run()
+
+
+class Trainer:
+    """One run: the parts, the position, and the files."""
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        device: torch.device,
+        *,
+        workers: int,
+        listener: Listener,
+        max_minutes: float | None = None,
+    ) -> None:
+        """Build all parts; nothing is written yet."""
+        recipe = job.recipe
+        check_precision(recipe, device)
+        torch.manual_seed(recipe.seed)
+        self.job, self.folder, self.device, self.workers, self.listener = job, folder, device, workers, listener
+        self.recipe = recipe
+        self.model: RetinaNet = build_model(recipe).to(device, memory_format=torch.channels_last)
+        self.criterion = build_criterion(recipe)
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.schedule = job.schedule
+        self.sampler = GroupedSampler(
+            job.training.portrait, batch=recipe.batch, groups=recipe.batch // recipe.normalize_over, seed=recipe.seed
+        )
+        self.ema = None
+        if recipe.ema is not None:
+            self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+        self.history = History(folder / "metrics.csv")
+        self.step_number = 0
+        self.best = -math.inf
+        self.scores: Scores | None = None
+        self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
+        self.seconds_before = self.cpu_before = 0.0
+        self.started, self.cpu_started = time.perf_counter(), cpu_seconds()
+
+    # --- where it stands ---
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, earlier sittings included."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time spent on the run, workers that have ended and earlier sittings included."""
+        return self.cpu_before + cpu_seconds() - self.cpu_started
+
+    @property
+    def epoch(self) -> int:
+        """Epochs begun, counted from 0."""
+        return self.sampler.epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, by steps or by the clock."""
+        return max(self.step_number / self.schedule.total_steps, self.seconds / self.max_seconds)
+
+    def say(self, line: str) -> None:
+        """Tell the listener and keep the line in log.txt."""
+        self.listener.message(line)
+        self.history.log(line)
+
+    # --- beginnings ---
+    def start_from(self, weights: Weights) -> None:
+        """Load initial weights and empty the run's files."""
+        self.history.clear()
+        if weights is None:
+            self.say("weights: none, all parts start anew")
+        elif weights == "imagenet":
+            load_backbone(self.model, imagenet_weights(self.recipe.backbone, self.recipe.style))
+            self.say(f"weights: {self.recipe.backbone} from ImageNet; neck and head start anew")
+        else:
+            state, found = read_weights(weights)
+            report = load_fitting(self.model, state, self.recipe.classes, found.classes if found else None)
+            for line in report.lines():
+                self.say(line)
+
+    def loader(self) -> Iterable[list[Batch]]:
+        """Return the rest of this epoch, a step at a time, each as its groups that share a normalizer."""
+        recipe = self.recipe
+        transform = build_transform(sizes=recipe.sizes, augment=recipe.augment, train=True)
+        collate = build_collate(recipe, self.model.anchors)
+        return build_loader(self.job.training, transform, self.sampler, collate, workers=self.workers, seed=recipe.seed)
+
+    # --- the loop ---
+    def run(self) -> Run:
+        """Train to the end; an interrupt saves first."""
+        try:
+            while self.epoch < self.recipe.epochs and self.progress < 1:
+                self.run_epoch()
+                self.finish_epoch()
+        except KeyboardInterrupt:
+            self.save()
+            self.say(f"stopped at step {self.step_number}; go on with --resume")
+            raise
+        return Run(self.folder, self.recipe, self.scores, self.step_number, self.seconds, self.cpu_seconds)
+
+    def run_epoch(self) -> None:
+        """Take the steps of the epoch that are left."""
+        self.model.train()
+        left = self.schedule.steps_per_epoch - self.sampler.position
+        self.listener.start(left, f"epoch {self.epoch + 1}/{self.recipe.epochs}")
+        for groups in self.loader():
+            figures = self.step(groups)
+            self.history.add(figures)
+            self.listener.advance(1, **figures)
+            if self.progress >= 1:
+                break
+        self.listener.finish()
+
+    def step(self, groups: list[Batch]) -> dict[str, float]:
+        """Make one update from the pictures of a step; returns losses and learning rate.
+
+        The gradients of the groups are averaged, each normalized by its own positives (`spec/horizontal.md` section 11).
+        """
+        rate = self.schedule.rate(self.step_number, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for batch in groups:
+            losses = self.losses(batch)
+            (losses["loss"] / len(groups)).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(groups)
+        if self.recipe.clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.step_number += 1
+        return {**sums, "lr": rate}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of one group of pictures; forward in the recipe's precision, losses in float32.
+
+        Raises:
+            FocaldetError: a loss is not finite.
+        """
+        assert batch.targets is not None
+        images = batch.images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        bf16 = self.recipe.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            stages = self.model(images)
+        losses = self.criterion(stages, [batch.targets.to(self.device)])
+        if not bool(torch.isfinite(losses["loss"])):
+            bad = ", ".join(name for name, value in losses.items() if not bool(torch.isfinite(value)))
+            raise FocaldetError(
+                f"the loss is not finite ({bad}) at step {self.step_number} on {', '.join(batch.names)}; "
+                "look at these pictures and their labels, or lower lr"
+            )
+        return losses
+
+    def finish_epoch(self) -> None:
+        """Validate, write a row, save."""
+        figures: dict[str, float] = {}
+        if self.job.validation is not None:
+            evaluation = self.validate()
+            figures = {**evaluation.scores.overall(), "val_loss": evaluation.losses["loss"]}
+            self.scores = evaluation.scores
+        self.history.write(
+            epoch=self.epoch, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures
+        )
+        self.listener.message(self.history.line())
+        better = figures.get("AP", -math.inf) > self.best
+        self.best = max(self.best, figures.get("AP", -math.inf))
+        self.save(best=better)
+
+    def validate(self) -> Evaluation:
+        """Score the weights as they are (the averaged ones where the recipe keeps them)."""
+        assert self.job.validation is not None
+        detector = Detector(self.recipe, self.weights_model(), self.device)
+        return evaluate_detector(detector, self.job.validation, workers=self.workers, listener=self.listener)
+
+    def weights_model(self) -> RetinaNet:
+        """Return the network that answers: the averaged one where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    # --- files ---
+    def save(self, *, best: bool = False) -> None:
+        """Write checkpoint and weights; the best so far is kept apart."""
+        state = self.state()
+        save_checkpoint(self.folder / "checkpoints" / "last.pt", state)
+        if best:
+            save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
+        if best or self.job.validation is None:
+            save_weights(self.folder / "model.safetensors", self.weights_model().state_dict(), self.recipe)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that going on needs: tensors, numbers and strings."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "rng": rng_state(),
+            "step": self.step_number,
+            "best": self.best,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+
+    def load(self, path: Path) -> None:
+        """Go back to where `state` was taken.
+
+        Raises:
+            FocaldetError: the checkpoint is of another network or other classes.
+        """
+        state = load_checkpoint(path, self.device)
+        held = Recipe.from_dict(state["recipe"])
+        if held.classes != self.recipe.classes:
+            raise FocaldetError(
+                f"{path} was trained on the classes {', '.join(held.classes)}; the data has {', '.join(self.recipe.classes)}"
+            )
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        set_rng_state(state["rng"])
+        self.step_number, self.best = state["step"], state["best"]
+        self.seconds_before, self.cpu_before = state["seconds"], state["cpu_seconds"]
+        self.history.cut(self.step_number)
+        self.say(f"going on at step {self.step_number} of {self.schedule.total_steps}")
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those children that have ended."""
+    parts = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(part.ru_utime + part.ru_stime for part in parts)
