@@ -1,0 +1,64 @@
+"""The neck: a feature pyramid from the backbone's maps C3, C4, C5 to P3-P7 (Lin et al. 2016, arXiv:1612.03144)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TOP_BACKBONE_LEVEL = 5
+"""Level of the backbone's last map, C5, of stride 32."""
+
+
+class FPN(nn.Module):
+    """Brings coarse meaning down to fine maps, then goes on to coarser maps than the backbone has.
+
+    C_k -1x1-> lateral, plus the coarser sum enlarged -3x3-> P_k, up to P5; above, 3x3 convolutions of stride 2.
+
+    Args:
+        in_channels: channels of the backbone's maps, finest first; the last one belongs to the coarsest level in use.
+        out_channels: channels of every P.
+        levels: rising by one; those up to 5 have a map of the backbone each.
+        p6_from: what P6 is computed from, the backbone's C5 or the pyramid's P5.
+        p7_relu: ReLU between P6 and P7, and between further levels, as in the RetinaNet paper.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        levels: Sequence[int] = (3, 4, 5, 6, 7),
+        p6_from: Literal["c5", "p5"] = "c5",
+        p7_relu: bool = False,
+    ) -> None:
+        super().__init__()
+        self.p6_from, self.p7_relu = p6_from, p7_relu
+        num_extra = sum(level > TOP_BACKBONE_LEVEL for level in levels)
+        p6_channels = in_channels[-1] if p6_from == "c5" else out_channels
+        extra_channels = [p6_channels, *[out_channels] * num_extra][:num_extra]
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
+        self.output = nn.ModuleList(
+            [nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels]
+            + [nn.Conv2d(channels, out_channels, 3, stride=2, padding=1) for channels in extra_channels]
+        )
+        for conv in [*self.lateral, *self.output]:
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Turn maps (B, channels of the level, H, W) into pyramid maps (B, out_channels, H, W), both finest first."""
+        merged = [conv(image_map) for conv, image_map in zip(self.lateral, maps, strict=True)]
+        for finer in range(len(merged) - 2, -1, -1):
+            coarser = F.interpolate(merged[finer + 1], size=merged[finer].shape[-2:], mode="nearest")
+            merged[finer] = merged[finer].add_(coarser)
+        pyramid = [conv(image_map) for conv, image_map in zip(self.output, merged, strict=False)]
+        for number, conv in enumerate(self.output[len(merged) :]):
+            source = pyramid[-1]
+            if number == 0 and self.p6_from == "c5":
+                source = maps[-1]
+            elif number > 0 and self.p7_relu:
+                source = source.relu()
+            pyramid.append(conv(source))
+        return pyramid

@@ -1,0 +1,79 @@
+"""The head: a class tower and a box tower, shared by all levels (Lin et al. 2017, arXiv:1708.02002, section 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BOX_NUMBERS = 4
+
+
+class ConvReLU(nn.Conv2d):
+    """A 3x3 convolution with a ReLU behind it."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
+        return F.relu_(super().forward(input))
+
+
+class Head(nn.Module):
+    """Says at every place, for every anchor there, which classes it shows and how its box must move.
+
+    Args:
+        in_channels: channels of the pyramid's maps.
+        channels: channels inside the towers.
+        num_convs: convolutions in each tower.
+        num_anchors: anchors a place.
+        num_classes: C.
+        prior: score that every class starts from, so that the first loss is not that of a million false alarms.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int = 256,
+        num_convs: int = 4,
+        num_anchors: int = 9,
+        num_classes: int = 80,
+        prior: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.num_anchors = num_classes, num_anchors
+        widths = [in_channels, *[channels] * num_convs]
+        self.class_tower = nn.Sequential(*map(ConvReLU, widths[:-1], widths[1:]))
+        self.box_tower = nn.Sequential(*map(ConvReLU, widths[:-1], widths[1:]))
+        self.logits = nn.Conv2d(widths[-1], num_anchors * num_classes, 3, padding=1)
+        self.deltas = nn.Conv2d(widths[-1], num_anchors * BOX_NUMBERS, 3, padding=1)
+        for conv in [*self.class_tower, *self.box_tower, self.logits, self.deltas]:
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+        nn.init.constant_(self.logits.get_parameter("bias"), prior_bias(prior))
+
+    def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Turn maps (B, in_channels, H, W) into logits (B, A_l, C) and deltas (B, A_l, 4), one tensor a level.
+
+        Anchors run as in `AnchorGrid`: x fastest, then y, and the anchors of a place together.
+        """
+        logits = [as_rows(self.logits(self.class_tower(level)), self.num_classes) for level in pyramid]
+        deltas = [as_rows(self.deltas(self.box_tower(level)), BOX_NUMBERS) for level in pyramid]
+        return logits, deltas
+
+
+def as_rows(level: Tensor, numbers: int) -> Tensor:
+    """View a map (B, K * numbers, H, W) as rows (B, H * W * K, numbers), without a copy if it is channels_last."""
+    return level.permute(0, 2, 3, 1).reshape(len(level), -1, numbers)
+
+
+def prior_bias(prior: float) -> float:
+    """Return the logit of a score.
+
+    >>> round(prior_bias(0.01), 8)
+    -4.59511985
+    """
+    return -math.log((1 - prior) / prior)

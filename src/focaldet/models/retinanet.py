@@ -1,0 +1,108 @@
+"""RetinaNet (Lin et al. 2017, arXiv:1708.02002): images -> one stage of class logits and box deltas for every anchor.
+
+    images -> backbone -> C3 C4 C5 -> FPN -> P3 P4 P5 P6 P7 -> head, on each level -> logits, deltas
+
+Start here, then: `backbone.py`, `fpn.py`, `heads.py`, `anchors.py`. What the anchors should have said is the work of
+`targets`, the loss that of `losses`, and the way from logits to boxes that of `postprocess`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from focaldet.models.anchors import AnchorShapes
+from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
+from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL
+from focaldet.models.heads import Head
+from focaldet.structures import Size, StageOutput
+
+
+class RetinaNet(nn.Module):
+    """A backbone, a feature pyramid, and one head for all of its levels.
+
+    Args:
+        backbone: images to maps, finest first.
+        neck: those maps to the pyramid's.
+        head: the pyramid's maps to logits and deltas.
+        anchors: the boxes that the deltas move.
+    """
+
+    def __init__(self, backbone: Backbone, neck: FPN, head: Head, anchors: AnchorShapes) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.head, self.anchors = backbone, neck, head, anchors
+
+    def forward(self, images: Tensor) -> list[StageOutput]:
+        """Say what is where, in a list of one stage.
+
+        Args:
+            images: (B, channels, H, W) float, normalized and padded, channels in the recipe's order.
+        """
+        _, pyramid = self.features(images)
+        logits, deltas = self.head(pyramid)
+        return [StageOutput(logits, deltas, self.anchors_of(pyramid))]
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the backbone's maps [C3, C4, C5] and the pyramid's [P3, ..., P7], each (B, channels, H, W)."""
+        # Head and convolutions work along the channels: NHWC in memory makes rows of anchors views of the maps.
+        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        return maps, self.neck(maps)
+
+    def anchors_of(self, pyramid: list[Tensor]) -> list[Tensor]:
+        """Return the (1, A_l, 4) anchors of each map, in the frame `input`."""
+        sizes: list[Size] = [(level.shape[-2], level.shape[-1]) for level in pyramid]
+        grid = self.anchors.grid(sizes, pyramid[0].device)
+        return [level[None] for level in grid.levels()]
+
+
+def build_retinanet(
+    *,
+    backbone: str = "resnet50",
+    style: Style = "pytorch",
+    frozen: Frozen = "stem+layer1",
+    backbone_norm: Norm = "affine",
+    in_channels: int = 3,
+    levels: tuple[int, ...] = (3, 4, 5, 6, 7),
+    neck_channels: int = 256,
+    p6_from: Literal["c5", "p5"] = "c5",
+    p7_relu: bool = False,
+    head_convs: int = 4,
+    head_channels: int = 256,
+    num_classes: int = 80,
+    anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3)),
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
+    anchor_offset: float = 0.0,
+    prior: float = 0.01,
+) -> RetinaNet:
+    """Build a freshly initialized RetinaNet; arguments are named as a Recipe's fields, defaults are the COCO R-50.
+
+    Args:
+        backbone: name of a timm network with features of stride 8, 16 and 32.
+        style: where a ResNet's bottlenecks have their stride.
+        frozen: which first part of the backbone never learns.
+        backbone_norm: whether the backbone's batch norms learn nothing, scale and shift, or everything.
+        in_channels: channels of a picture.
+        levels: pyramid levels, rising by one from 2 or 3; level k has stride 2^k.
+        neck_channels: channels of the pyramid.
+        p6_from: what P6 is computed from.
+        p7_relu: ReLU between P6 and P7.
+        head_convs: convolutions in each tower of the head.
+        head_channels: channels of the towers.
+        num_classes: C.
+        anchor_scales: square root of an anchor's area, in strides of its level.
+        anchor_ratios: height / width of anchors.
+        anchor_offset: centre of the first place, in strides.
+        prior: score that every class starts from.
+
+    Raises:
+        UsageError: no network has this name.
+        FocaldetError: the network has no features of the strides asked for.
+    """
+    backbone_levels = tuple(level for level in levels if level <= TOP_BACKBONE_LEVEL)
+    body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels)
+    anchors = AnchorShapes(anchor_scales, anchor_ratios, tuple(2**level for level in levels), anchor_offset)
+    neck = FPN(body.channels, neck_channels, levels, p6_from, p7_relu)
+    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, prior)
+    return RetinaNet(body, neck, head, anchors)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import golden_rules
+from focaldet.models.backbone import build_backbone
+from focaldet.models.retinanet import RetinaNet, build_retinanet
+from focaldet.models.weights import from_ours
+
+# Ten times the float32/float64 differences that the stored outputs' README measured: 4.3e-5, 1e-5, 1.5e-5 and 2.5e-6.
+MAPS_ATOL, PYRAMID_ATOL, LOGITS_ATOL, DELTAS_ATOL = 4.3e-4, 1e-4, 1.5e-4, 2.5e-5
+
+CASES = {"eval_a": "a", "eval_b": "b", "eval_pair": "ac"}
+STORED = [
+    "r18_pytorch",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in golden_rules.MODELS
+        if name not in ("r18_pytorch", "x101_32x4d")
+    ),
+]
+
+# parameters, trainable, backbone, keys: section 2 of the specification
+SIZES = {
+    "r18_pytorch": (21_410_100, 21_252_596, 11_176_512, 156),
+    "r50_caffe": (37_968_692, 37_693_172, 23_508_032, 354),
+    "r50_pytorch": (37_968_692, 37_743_348, 23_508_032, 354),
+    "r101_caffe": (56_960_820, 56_633_076, 42_500_160, 660),
+    "r101_pytorch": (56_960_820, 56_735_476, 42_500_160, 660),
+    "x101_32x4d": (56_589_364, 56_374_004, 42_128_704, 660),
+    "x101_64x4d": (95_866_932, 95_464_180, 81_406_272, 660),
+}
+
+
+def count(module: torch.nn.Module, trainable: bool = False) -> int:
+    return sum(item.numel() for item in module.parameters() if item.requires_grad or not trainable)
+
+
+def on_meta(**arguments: Any) -> RetinaNet:
+    with torch.device("meta"):
+        return build_retinanet(**arguments)
+
+
+@pytest.mark.parametrize("model", SIZES)
+def test_parameters_are_those_of_the_table(model: str) -> None:
+    network = on_meta(**golden_rules.MODELS[model])
+    found = (count(network), count(network, trainable=True), count(network.backbone), len(network.state_dict()))
+    assert found == SIZES[model]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("model", STORED)
+@pytest.mark.parametrize("norm", ["folded", "plain"])
+def test_forward_maps_equal_the_stored_ones(golden: Path, model: str, norm: str) -> None:
+    stored = golden_rules.stored_model(golden, model)
+    changes = {"backbone_norm": "trained"} if norm == "plain" else {}  # in evaluation mode the same function
+    network = golden_rules.golden_network(model, **changes)
+    images = golden_rules.golden_input(model, "a")
+    golden_rules.assert_sampled(stored, "eval_a.input", images, atol=0)
+    backbone_arguments = {key: value for key, value in golden_rules.MODELS[model].items() if key == "style"}
+    backbone = build_backbone(golden_rules.MODELS[model]["backbone"], levels=(2, 3, 4, 5), **backbone_arguments)
+    backbone.load_state_dict(network.backbone.state_dict())
+    with torch.inference_mode():
+        maps, pyramid = network.features(images)
+        c2 = backbone.eval()(images)[0]
+    for level, found in enumerate([c2, *maps], start=2):
+        golden_rules.assert_sampled(stored, f"eval_a.c{level}", found, MAPS_ATOL)
+    for level, found in enumerate(pyramid, start=3):
+        golden_rules.assert_sampled(stored, f"eval_a.p{level}", found, PYRAMID_ATOL)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("model", STORED)
+def test_logits_and_deltas_equal_the_stored_ones(golden: Path, model: str) -> None:
+    stored = golden_rules.stored_model(golden, model)
+    network = golden_rules.golden_network(model)
+    for case, pictures in CASES.items():
+        images = golden_rules.golden_input(model, pictures)
+        with torch.inference_mode():
+            (stage,) = network(images)
+        for level in range(5):
+            logits, deltas = golden_rules.level_maps(stage, level, images)
+            golden_rules.assert_sampled(stored, f"{case}.cls{level + 3}", logits, LOGITS_ATOL)
+            golden_rules.assert_sampled(stored, f"{case}.reg{level + 3}", deltas, DELTAS_ATOL)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("model", STORED)
+def test_state_dict_is_the_published_one(golden: Path, model: str) -> None:
+    stored = golden_rules.stored_model(golden, model)
+    network = golden_rules.golden_network(model)
+    assert [count(network), count(network, trainable=True)] == stored["param.count"].tolist()
+    state = from_ours(network.state_dict(), "mmdetection")
+    keys = sorted(state)
+    assert keys == stored["state.keys"].tolist()
+    assert ["x".join(map(str, state[key].shape)) for key in keys] == stored["state.shapes"].tolist()
+    sums = [state[key].double().sum().item() for key in keys]
+    # the order of summing moves a sum of a million float32 values by their number times 1e-16
+    np.testing.assert_allclose(sums, stored["state.sums"], rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.golden
+def test_pictures_are_the_stored_ones(golden: Path) -> None:
+    stored = np.load(golden / "coco" / "units.npz")
+    for name in golden_rules.PICTURE_SIZES:
+        np.testing.assert_array_equal(golden_rules.picture(name), stored[f"image.{name}"])
