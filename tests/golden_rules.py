@@ -111,7 +111,7 @@ def picture(name: str) -> npt.NDArray[np.uint8]:
 
 
 def golden_input(model: str, names: str) -> Tensor:
-    """Pictures, such as "ac", normalized and padded to one size: (B, 3, H, W) float32 in the model's own order."""
+    """Pictures, such as "ac", normalized and padded to one size: (B, 3, H, W) float32 in the order of the model."""
     mean, std = CAFFE_INPUT if model.endswith("caffe") else PYTORCH_INPUT
     pictures = [picture(name) if model.endswith("caffe") else picture(name)[:, :, ::-1] for name in names]
     height = -(-max(item.shape[0] for item in pictures) // 32) * 32
