@@ -1,0 +1,227 @@
+"""From what the network says to boxes on the picture: threshold, decode, NMS; one picture at a time at the end.
+
+Section 9 of the specification of the COCO rows; Lin et al. 2017 (arXiv:1708.02002), section 4.1, "Inference".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from focaldet.errors import FocaldetError
+from focaldet.geometry.coders import decode_hbox
+from focaldet.geometry.hbox import clip_hbox
+from focaldet.geometry.nms import nms_hbox
+from focaldet.results.detections import Detections
+from focaldet.structures import Size, StageOutput
+
+
+@dataclass(frozen=True)
+class DetectRule:
+    """What counts as a detection.
+
+    Attributes:
+        score: an (anchor, class) pair needs more than this, strictly.
+        per_level: at most so many pairs of a level, the best, go on.
+        nms: of two boxes of a class whose IoU is over this, the worse is dropped.
+        nms_labels: how NMS keeps classes apart: "separate" compares labels, "offset" shifts boxes in float32 (quirk).
+        max_detections: at most so many a picture.
+    """
+
+    score: float = 0.05
+    per_level: int = 1000
+    nms: float = 0.5
+    nms_labels: Literal["separate", "offset"] = "separate"
+    max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score < 1:
+            raise FocaldetError(f"score={self.score} must be at least 0 and below 1")
+        if not 0 <= self.nms <= 1:
+            raise FocaldetError(f"nms={self.nms} must lie between 0 and 1")
+        if self.per_level < 1 or self.max_detections < 1:
+            raise FocaldetError(f"per_level={self.per_level} and max_detections={self.max_detections} must be above 0")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """(anchor, class) pairs that may become detections, over a whole batch; P pairs.
+
+    Attributes:
+        pictures: (P,) int64 place in the batch.
+        anchors: (P,) int64 number of the anchor in its picture, levels joined.
+        labels: (P,) int64.
+        scores: (P,) float32.
+    """
+
+    pictures: Tensor
+    anchors: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+@torch.no_grad()
+def detect(
+    stages: Sequence[StageOutput],
+    sizes: Sequence[Size],
+    scales: Tensor,
+    rule: DetectRule,
+    classes: Sequence[str],
+) -> list[Detections]:
+    """Turn what the last stage says into the detections of each picture.
+
+    Args:
+        stages: what the model returned; the last one speaks. Logits and deltas of any float type and on any device;
+            scores and boxes are worked out in float32.
+        sizes: (height, width) of each input before padding; boxes are clipped to it.
+        scales: (B, 2) (x, y) factors from the original picture to the input; ones leave boxes in the frame `input`.
+        rule: thresholds and limits.
+        classes: C names.
+
+    Returns:
+        One a picture, in pixels of the original picture, falling by score; equal scores stay in the order of level,
+        anchor, class. A pair whose logit or deltas are not numbers is never among them.
+
+    Raises:
+        FocaldetError: if the numbers of pictures or classes do not fit together.
+    """
+    output = stages[-1]
+    _check(output, sizes, scales, classes)
+    pairs = select_pairs(output.logits, rule, output.valid)
+    boxes = decode_pairs(output, pairs)
+    shares = torch.bincount(pairs.pictures, minlength=len(sizes)).tolist()
+    candidates = zip(*(torch.split(item, shares) for item in (boxes, pairs.scores, pairs.labels)), strict=True)
+    names = tuple(classes)
+    return [
+        finish_picture(boxes, scores, labels, size, scale, rule, names)
+        for (boxes, scores, labels), size, scale in zip(candidates, sizes, scales, strict=True)
+    ]
+
+
+def select_pairs(logits: Sequence[Tensor], rule: DetectRule, valid: Sequence[Tensor] | None = None) -> Pairs:
+    """Choose, on each level of each picture, the best pairs over the threshold.
+
+    Nearly all anchors of nearly all pictures show nothing. So only the largest logit of each is compared, with a bound
+    that no passing pair can miss, and the sigmoid is taken for the anchors that are left.
+
+    Args:
+        logits: (B, A_l, C) a level.
+        rule: `score` and `per_level`.
+        valid: (1 or B, A_l) bool a level: anchors that count; None if all do.
+
+    Returns:
+        The pairs, by picture, then level. Whether a pair passes is decided by its float32 score alone.
+    """
+    bound = lowest_logit(rule.score)
+    chosen: list[list[Pairs]] = []
+    start = 0
+    for number, level in enumerate(logits):
+        hopeful = ~(level.amax(-1).float() <= bound)  # not ">": a NaN beside a good logit must not hide it
+        if valid is not None:
+            hopeful &= valid[number]
+        chosen.append(_best_of_level(level, hopeful, start, rule))
+        start += level.shape[1]
+    return _join([level[picture] for picture in range(len(logits[0])) for level in chosen])
+
+
+def lowest_logit(score: float) -> float:
+    """Return a logit that every pair whose float32 score exceeds `score` reaches for certain.
+
+    It lies lower than log(p / (1 - p)) by a hundred times what float32 rounds off a sigmoid.
+
+    >>> round(lowest_logit(0.05), 3)
+    -2.944
+    >>> lowest_logit(0)
+    -inf
+    """
+    if score < 1e-30:  # float32 scores below are denormal, with errors of any size
+        return -math.inf
+    lowered = score * (1 - 1e-5)
+    return math.log(lowered / (1 - lowered))
+
+
+def _best_of_level(logits: Tensor, hopeful: Tensor, start: int, rule: DetectRule) -> list[Pairs]:
+    """Return the pairs of one level for each picture; `start` is the number of the level's first anchor."""
+    num_pictures, num_anchors, num_classes = logits.shape
+    hoped = hopeful.flatten().nonzero().squeeze(1)
+    rows, labels, scores = pairs_over(logits.reshape(-1, num_classes)[hoped].float().sigmoid(), rule.score)
+    rows = hoped[rows]
+    pictures = rows.div(num_anchors, rounding_mode="floor")
+    shares = torch.bincount(pictures, minlength=num_pictures).tolist()
+    columns = [torch.split(item, shares) for item in (pictures, rows - pictures * num_anchors + start, labels, scores)]
+    limited = []
+    for share in zip(*columns, strict=True):
+        best = best_of(share[-1], rule.per_level)
+        limited.append(Pairs(*(item[best] for item in share)))
+    return limited
+
+
+def pairs_over(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (rows, labels, scores), each (P,), of the entries of (R, C) scores that are strictly over a threshold."""
+    rows, labels = (scores > threshold).nonzero().unbind(1)
+    return rows, labels, scores[rows, labels]
+
+
+def best_of(scores: Tensor, limit: int) -> Tensor:
+    """Return the places of the `limit` best of (P,) scores, falling; equal scores keep their order."""
+    if len(scores) <= limit:
+        return scores.argsort(descending=True, stable=True)
+    least = scores.topk(limit).values[-1]  # topk breaks ties as it likes, so all that tie are sorted again
+    hopeful = (scores >= least).nonzero().squeeze(1)
+    return hopeful[scores[hopeful].argsort(descending=True, stable=True)[:limit]]
+
+
+def _join(parts: Sequence[Pairs]) -> Pairs:
+    return Pairs(
+        pictures=torch.cat([part.pictures for part in parts]),
+        anchors=torch.cat([part.anchors for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        scores=torch.cat([part.scores for part in parts]),
+    )
+
+
+def decode_pairs(output: StageOutput, pairs: Pairs) -> Tensor:
+    """Return the (P, D) float32 boxes of the pairs, in the frame `input`, not clipped."""
+    deltas = torch.cat([level.float() for level in output.deltas], dim=1)
+    anchors = torch.cat([level.float() for level in output.anchors], dim=1)
+    own = pairs.pictures if len(anchors) > 1 else torch.zeros_like(pairs.pictures)  # fixed anchors serve all pictures
+    return decode_hbox(deltas[pairs.pictures, pairs.anchors], anchors[own, pairs.anchors])
+
+
+def finish_picture(
+    boxes: Tensor, scores: Tensor, labels: Tensor, size: Size, scale: Tensor, rule: DetectRule, classes: tuple[str, ...]
+) -> Detections:
+    """Clip, scale back, drop empty boxes, suppress and limit the candidates of one picture.
+
+    Args:
+        boxes: (P, 4) float32 in the frame `input`.
+        scores: (P,) float32.
+        labels: (P,) int64.
+        size: (height, width) of the input before padding.
+        scale: (2,) (x, y) factors from the original picture to the input.
+        rule: NMS and the limit.
+        classes: C names.
+    """
+    # The reference multiplies by the reciprocal, and does so before NMS: both move boxes in the last bit.
+    factors = scale.double().reciprocal().float().to(boxes.device).repeat(2)
+    boxes = clip_hbox(boxes, size) * factors
+    filled = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero().squeeze(1)  # NaN drops out here
+    boxes, scores, labels = boxes[filled], scores[filled], labels[filled]
+    kept = nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels)[: rule.max_detections]
+    return Detections(boxes[kept], scores[kept], labels[kept], classes)
+
+
+def _check(output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: Sequence[str]) -> None:
+    num_pictures, _, num_classes = output.logits[0].shape
+    if len(sizes) != num_pictures or tuple(scales.shape) != (num_pictures, 2):
+        raise FocaldetError(
+            f"{num_pictures} pictures came out of the model, but there are {len(sizes)} sizes and scales of shape "
+            f"{tuple(scales.shape)}; give one size and one (x, y) pair for each picture"
+        )
+    if len(classes) != num_classes:
+        raise FocaldetError(f"the model tells {num_classes} classes apart, but {len(classes)} names are given")
