@@ -24,7 +24,7 @@ def coco_scores(
     *,
     limits: Sequence[int] = (1, 10, 100),
     ious: Sequence[float] | None = None,
-    by_class: bool = True,
+    class_agnostic: bool = False,
 ) -> Scores:
     """Score COCO results against COCO annotations. Neither is changed, nothing is printed.
 
@@ -39,7 +39,7 @@ def coco_scores(
             order.
         limits: the most detections a picture and class, rising; named in AR_1, AR_10, AR_100.
         ious: thresholds; None for COCO's ten, 0.50 to 0.95.
-        by_class: False lets a detection of any class find an object.
+        class_agnostic: a detection of any class may find an object.
 
     Raises:
         FocaldetError: if a result is not as it should be, or of an unknown picture or category.
@@ -48,10 +48,10 @@ def coco_scores(
     check_coco_results(results, truth)
     if not limits or list(limits) != sorted(set(limits)) or limits[0] < 1:
         raise FocaldetError(f"limits={limits!r} should be whole numbers above 0, rising")
-    classes = _class_names(truth) if by_class else (OBJECT_CLASS,)
-    curves = _curves(truth, results, tuple(limits), ious, classes, by_class)
-    rule = _rule(curves, by_class)
-    objects = _count_objects(truth, by_class)
+    classes = (OBJECT_CLASS,) if class_agnostic else _class_names(truth)
+    curves = _curves(truth, results, tuple(limits), ious, classes, class_agnostic)
+    rule = _rule(curves, class_agnostic)
+    objects = _count_objects(truth, class_agnostic)
     each = {name: {**_figures(curves, c), "objects": objects[c]} for c, name in enumerate(classes)}
     return Scores(rule, _figures(curves), each, curves)
 
@@ -64,10 +64,10 @@ def _class_names(truth: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name} ({key})" if names.count(name) > 1 else name for name, key in zip(names, ids, strict=True))
 
 
-def _count_objects(truth: Mapping[str, Any], by_class: bool) -> list[int]:
+def _count_objects(truth: Mapping[str, Any], class_agnostic: bool) -> list[int]:
     ids = sorted(category["id"] for category in truth["categories"])
     found = Counter(item["category_id"] for item in truth["annotations"] if not item.get("iscrowd", 0))
-    return [found[key] for key in ids] if by_class else [found.total()]
+    return [found.total()] if class_agnostic else [found[key] for key in ids]
 
 
 def _curves(
@@ -76,7 +76,7 @@ def _curves(
     limits: tuple[int, ...],
     ious: Sequence[float] | None,
     classes: tuple[str, ...],
-    by_class: bool,
+    class_agnostic: bool,
 ) -> Curves:
     """Run the evaluator on renumbered copies."""
     from faster_coco_eval import COCO, COCOeval_faster
@@ -84,7 +84,7 @@ def _curves(
     annotations, detections = _renumber(truth, results)
     evaluator = COCOeval_faster(COCO(annotations), COCO(detections), "bbox", print_function=_say_nothing)
     evaluator.params.maxDets = list(limits)
-    evaluator.params.useCats = int(by_class)
+    evaluator.params.useCats = int(not class_agnostic)
     if ious is not None:
         evaluator.params.iouThrs = np.asarray(ious, dtype=np.float64)
     evaluator.evaluate()
@@ -139,10 +139,10 @@ def _renumber(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
     return frame | {"annotations": objects}, frame | {"annotations": found}
 
 
-def _rule(curves: Curves, by_class: bool) -> str:
+def _rule(curves: Curves, class_agnostic: bool) -> str:
     ious = f"IoU {curves.ious[0]:.2f}" + (f":{curves.ious[-1]:.2f}" if len(curves.ious) > 1 else "")
     most = curves.limits[curves.limit(None)]
-    return f"COCO, 101 points, {ious}, at most {most} detections" + ("" if by_class else ", classes ignored")
+    return f"COCO, 101 points, {ious}, at most {most} detections" + (", classes ignored" if class_agnostic else "")
 
 
 def _figures(curves: Curves, of_class: int | None = None) -> dict[str, float | None]:
