@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from focaldet.cli import recipes
+from focaldet.cli import machine, predicting, recipes, training
+from focaldet.cli.verb import Interrupted
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 
 
@@ -53,6 +54,13 @@ def start(
 
 
 app.command("recipes")(recipes.recipes)
+app.command("train")(training.train)
+app.command("eval")(training.evaluate)
+app.command("score")(training.score)
+app.command("predict")(predicting.predict)
+app.command("bench")(machine.bench)
+app.command("doctor")(machine.doctor)
+app.command("demo")(machine.demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough, as in `focaldet recipes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except (Interrupted, KeyboardInterrupt, typer.Abort):
         print("focaldet: stopped by Ctrl-C; what was finished is kept", file=sys.stderr)
         return 1
     except Exception as error:

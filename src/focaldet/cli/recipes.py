@@ -35,6 +35,7 @@ def recipes(
     if action == "show":
         return Answer(tables.resolved(chosen[0]), tables.show_table(chosen[0]))
     if action == "diff":
-        return Answer(tables.differences(*chosen), tables.diff_table(*chosen))
+        differences = tables.differences(*chosen)
+        return Answer(differences, tables.diff_table(*chosen) if differences else "they do not differ")
     everything = [recipe.at(state) for recipe in RECIPES.values()]
     return Answer(tables.overview(everything), tables.list_tables(everything))

@@ -29,6 +29,10 @@ class Answer:
     exit_code: int = 0
 
 
+class Interrupted(Exception):
+    """Ctrl-C while a verb was at work; apart from KeyboardInterrupt, on which typer would print lines of its own."""
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 SHARED = {"as_json": AsJson, "debug": Debug}
@@ -43,8 +47,11 @@ def verb(function: Callable[..., Answer]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def run(*, as_json: bool, debug: bool, **arguments: Any) -> int:
-        with contextlib.redirect_stdout(sys.stderr):
-            answer = function(**arguments)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                answer = function(**arguments)
+        except KeyboardInterrupt:
+            raise Interrupted from None
         print_answer(answer, as_json=as_json)
         return answer.exit_code
 

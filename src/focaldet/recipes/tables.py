@@ -76,7 +76,7 @@ def show_table(recipe: Recipe) -> Table:
     table = _table(recipe.name, "field", "value")
     for name, value in resolved(recipe).items():
         if name != "name":
-            table.add_row(name, text(value))
+            _add_row(table, name, text(value))
     return table
 
 
@@ -84,7 +84,7 @@ def diff_table(first: Recipe, second: Recipe) -> Table:
     """Return the fields in which two recipes differ."""
     table = _table(None, "field", first.name, second.name)
     for name, values in differences(first, second).items():
-        table.add_row(name, *map(text, values))
+        _add_row(table, name, *map(text, values))
     return table
 
 
@@ -115,7 +115,7 @@ def _list_table(group: Sequence[Recipe]) -> Table:
         columns.append("quirks")
     table = _table(None if published else "ours", *columns, caption="\n".join(caption))
     for recipe in group:
-        table.add_row(*(text(getattr(recipe, name)) for name in columns))
+        _add_row(table, *(text(getattr(recipe, name)) for name in columns))
     return table
 
 
@@ -141,3 +141,9 @@ def _table(title: str | None, *columns: str, caption: str = "") -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    from rich.text import Text
+
+    table.add_row(*map(Text, cells))  # plain strings would have their [lists] read as markup

@@ -1,0 +1,134 @@
+"""The verbs `train`, `eval` and `score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from focaldet.cli.changes import parse_changes
+from focaldet.cli.options import Changes, Data, Device, DryRun, Overwrite, Source, Workers, read_device
+from focaldet.cli.verb import Answer, verb
+from focaldet.errors import UsageError
+
+if TYPE_CHECKING:
+    from focaldet.engine.train import Plan, Run
+
+
+@verb
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of `focaldet recipes list`.")],
+    data: Data,
+    changes: Changes = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", metavar="WHAT", help="Start from: imagenet, none, or a file to fine-tune.")
+    ] = "imagenet",
+    device: Device = "cpu",
+    workers: Workers = 0,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="End after this time.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> Answer:
+    """Train a recipe on a dataset; score it after each epoch."""
+    fields = parse_changes(changes)
+    if resume and fields:
+        raise UsageError(f"--resume goes on with the run's own recipe; leave out {', '.join(changes or ())}")
+    from focaldet.recipes import get_recipe
+
+    chosen = get_recipe(recipe, fields.pop("state", "published"))
+    read_device(device)
+    if dry_run:
+        from focaldet.engine.train import plan
+
+        planned = plan(chosen, data, device=device, **fields)
+        return Answer(planned.to_dict(), plan_text(planned))
+    if output is None:
+        raise UsageError("train needs --output RUN, the folder for its files; --dry-run needs none")
+    from focaldet.cli.progress import new_listener
+    from focaldet.engine.train import train as run_training
+
+    run = run_training(
+        chosen,
+        data,
+        output,
+        device=device,
+        workers=workers,
+        weights=None if weights == "none" else weights,
+        resume=resume,
+        overwrite=overwrite,
+        max_minutes=max_minutes,
+        listener=new_listener(),
+        **fields,
+    )
+    return Answer(run.to_dict(), run_text(run))
+
+
+@verb
+def evaluate(
+    source: Source,
+    data: Data,
+    changes: Changes = None,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Which pictures: val or train.")] = "val",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the detections as COCO results.")
+    ] = None,
+    device: Device = "cpu",
+    workers: Workers = 0,
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Run a detector over a dataset's pictures and score it."""
+    fields = parse_changes(changes)
+    if split not in ("train", "val"):
+        raise UsageError(f"--split {split} does not exist; use val or train")
+    if output is not None and output.exists() and not overwrite:
+        raise UsageError(f"{output} is there already; add --overwrite to replace it, or name another file")
+    read_device(device)
+    from focaldet.cli.progress import new_listener
+    from focaldet.engine.evaluate import evaluate as run_evaluation
+
+    scores = run_evaluation(
+        source, data, split=split, device=device, workers=workers, output=output, listener=new_listener(), **fields
+    )
+    return Answer(scores.to_dict(), scores.table())
+
+
+@verb
+def score(
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Annotations: COCO json.")],
+    detections: Annotated[Path, typer.Argument(metavar="DETECTIONS", help="Detections: COCO results json.")],
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Leave classes out of account.")] = False,
+) -> Answer:
+    """Score a file of detections against a file of truth."""
+    from focaldet.engine.evaluate import score as score_files
+
+    scores = score_files(truth, detections, class_agnostic=class_agnostic)
+    return Answer(scores.to_dict(), scores.table())
+
+
+def plan_text(plan: Plan) -> str:
+    """Describe a plan in lines."""
+    rates = ", ".join(f"{rate:.3g} at step {step:,}" for step, rate in plan.rates.items())
+    lines = [
+        *plan.notes,
+        f"recipe {plan.recipe}: {plan.parameters:,} parameters, {plan.trained:,} of them trained",
+        f"{plan.steps:,} steps of {plan.batch} pictures, {plan.steps_per_epoch:,} steps an epoch of {plan.pictures:,}",
+        f"learning rate {rates}",
+        f"about {plan.hours:.3g} hours on this machine, by one measured step, validation not counted",
+    ]
+    return "\n".join(lines)
+
+
+def run_text(run: Run) -> str:
+    """Say what a run reached and where it lies."""
+    from focaldet.engine.progress import duration
+
+    lines = [f"{run.steps:,} steps in {duration(run.seconds)} ({duration(run.cpu_seconds)} of CPU time)"]
+    if run.scores is not None:
+        figures = run.scores.to_dict()
+        lines.append(
+            ", ".join(f"{name} {figures[name]:.3f}" for name in ("AP", "AP50", "AP75")) + f" ({figures['rule']})"
+        )
+    return "\n".join([*lines, f"all in {run.folder}"])

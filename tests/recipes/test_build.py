@@ -1,0 +1,34 @@
+"""Every recipe becomes a network, without memory for its weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from focaldet.engine.build import build_model
+from focaldet.recipes import get_recipe, list_recipes
+
+# (parameters, of them trained) of the published networks: `spec/horizontal.md` section 2
+COUNTS = {
+    ("resnet50", "caffe"): (37_968_692, 37_693_172),
+    ("resnet50", "pytorch"): (37_968_692, 37_743_348),
+    ("resnet101", "caffe"): (56_960_820, 56_633_076),
+    ("resnet101", "pytorch"): (56_960_820, 56_735_476),
+    ("resnext101_32x4d", "pytorch"): (56_589_364, 56_374_004),
+    ("resnext101_64x4d", "pytorch"): (95_866_932, 95_464_180),
+}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_built_on_the_meta_device(name: str) -> None:
+    recipe = get_recipe(name)
+    with torch.device("meta"):
+        model = build_model(recipe)
+    parameters = list(model.parameters())
+    assert all(parameter.is_meta for parameter in parameters)
+    total = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    if recipe.row:
+        assert (total, trained) == COUNTS[recipe.backbone, recipe.style]
+    else:
+        assert 0 < trained <= total < 5_000_000  # ours are for small machines
