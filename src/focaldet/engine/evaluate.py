@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,9 @@ from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
 from focaldet.metrics.coco import coco_scores
 from focaldet.metrics.scores import Scores
-from focaldet.results.coco import read_coco_results, to_coco_results, write_coco_results
+from focaldet.results.coco import check_coco_truth, read_coco_results, to_coco_results, write_coco_results
 from focaldet.results.detections import Detections
+from focaldet.results.files import read_json
 from focaldet.structures import Batch
 
 
@@ -146,20 +146,7 @@ def score(truth: str | Path, detections: str | Path, *, class_agnostic: bool = F
     Raises:
         FocaldetError: a file is missing or of another form; the sentence says where.
     """
-    dataset = read_coco_truth(Path(truth))
-    results = read_coco_results(Path(detections), dataset)
-    return coco_scores(dataset, results, class_agnostic=class_agnostic)
-
-
-def read_coco_truth(path: Path) -> dict[str, Any]:
-    """Read COCO annotations as they are, for scoring."""
-    try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FocaldetError(f"there is no truth file {path}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FocaldetError(f"{path} is no json ({error})") from error
-    wanted = ("images", "annotations", "categories")
-    if not isinstance(dataset, dict) or any(not isinstance(dataset.get(name), list) for name in wanted):
-        raise FocaldetError(f"{path} is no COCO json: it should hold the lists images, annotations and categories")
-    return dataset
+    annotations = read_json(truth)
+    check_coco_truth(annotations, str(truth))
+    results = read_coco_results(detections, annotations)
+    return coco_scores(annotations, results, class_agnostic=class_agnostic)

@@ -109,7 +109,7 @@ def predict_folder(
                 continue
             if "draw" in formats:
                 draw_beside(found, picture, folder / "drawn" / drawn[path])
-            answered[str(path)] = found.to_records(str(path))
+            answered[str(path)] = found.entries(str(path))
             journal.append(str(path), answered[str(path)])
         summary.done += 1
         listener.advance(1)
@@ -179,16 +179,15 @@ class Journal:
         self.path = path
 
     def read(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the answers by picture; a last line that was cut short is dropped."""
-        answers: dict[str, list[dict[str, Any]]] = {}
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    break
-                answers[entry["image"]] = entry["detections"]
-        return answers
+        """Return the answers by picture; a last line that was cut short is dropped, from the file too."""
+        if not self.path.exists():
+            return self.clear()
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):
+            self.path.write_text("".join(whole), encoding="utf-8")
+        entries = map(json.loads, whole)
+        return {entry["image"]: entry["detections"] for entry in entries}
 
     def clear(self) -> dict[str, list[dict[str, Any]]]:
         """Begin anew."""
