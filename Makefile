@@ -24,7 +24,7 @@ demo: export OMP_NUM_THREADS := 2
 demo: export MKL_NUM_THREADS := 2
 
 demo: $(VENV)/.installed
-	$(BIN)/focaldet demo
+	$(BIN)/focaldet demo --overwrite
 
 check: lint
 	$(PYTEST) -m "not slow and not data and not wheel"
