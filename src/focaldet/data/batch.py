@@ -1,0 +1,91 @@
+"""Samples of one size class -> Batch: normalize, pad, collate. The hot path of the loader's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from focaldet.data.warp import Picture
+from focaldet.errors import FocaldetError
+from focaldet.structures import Batch, Sample, Truth, round_up
+
+
+def collate(
+    samples: Sequence[Sample],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    channel_order: Literal["rgb", "bgr"] = "rgb",
+    pad: int = 32,
+) -> Batch:
+    """Normalize samples and pad them, right and below, to one size with zeros (spec section 10).
+
+    Crowds and difficult objects become `Truth.ignored`. The boxes are the enclosing hboxes of the corners.
+
+    Args:
+        samples: at least one, all of the same number of channels.
+        mean: subtracted, a channel, in the network's order and in grey levels.
+        std: divided by, likewise.
+        channel_order: the network's own; samples are RGB.
+        pad: the size is the largest of the samples', rounded up to a multiple of this.
+    """
+    sizes = [sample.size for sample in samples]
+    padded = [round_up(size, pad) for size in sizes]
+    return Batch(
+        images=normalize([sample.image for sample in samples], mean, std, channel_order, pad),
+        truths=[truth_of(sample) for sample in samples],
+        sizes=sizes,
+        padded=padded,
+        scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float64),
+        originals=[sample.original for sample in samples],
+        ids=[sample.id for sample in samples],
+        indices=[sample.index for sample in samples],
+        names=[sample.name for sample in samples],
+    )
+
+
+def normalize(
+    pictures: Sequence[Picture],
+    mean: Sequence[float],
+    std: Sequence[float],
+    channel_order: Literal["rgb", "bgr"] = "rgb",
+    pad: int = 32,
+) -> Tensor:
+    """Return (B, channels, H, W) float32, channels last in memory: subtracted, divided, then padded with zeros.
+
+    Args:
+        pictures: (H, W, channels) uint8, RGB where there are three.
+        mean, std, channel_order, pad: as in `collate`.
+    """
+    channels = pictures[0].shape[2]
+    if not (len(mean) == len(std) == channels) or any(picture.shape[2] != channels for picture in pictures):
+        found = sorted({picture.shape[2] for picture in pictures})
+        raise FocaldetError(
+            f"pictures with {found} channels do not fit mean and std of {len(mean)} and {len(std)} numbers"
+        )
+    sizes = [round_up(picture.shape[:2], pad) for picture in pictures]
+    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    # Rows of W * channels numbers: long runs for the processor, where a broadcast over three channels is short ones.
+    rows = torch.zeros(len(pictures), height, width * channels)
+    mean_row = torch.tensor(mean, dtype=torch.float32).repeat(width)
+    std_row = torch.tensor(std, dtype=torch.float32).repeat(width)
+    for row, picture in zip(rows, pictures, strict=True):
+        ordered = picture[:, :, ::-1] if channel_order == "bgr" else picture
+        values = torch.from_numpy(ordered.copy()).flatten(1)
+        target = row[: values.shape[0], : values.shape[1]]
+        torch.sub(values, mean_row[: values.shape[1]], out=target)
+        target.div_(std_row[: values.shape[1]])
+    return rows.view(len(pictures), height, width, channels).permute(0, 3, 1, 2)
+
+
+def truth_of(sample: Sample) -> Truth:
+    """Return a sample's objects as tensors, in the frame of its picture."""
+    ignored = sample.crowd | sample.difficult
+    return Truth(
+        boxes=torch.from_numpy(sample.hboxes),
+        labels=torch.from_numpy(sample.labels),
+        ignored=torch.from_numpy(ignored) if ignored.any() else None,
+    )

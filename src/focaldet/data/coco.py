@@ -1,0 +1,207 @@
+"""Read a COCO json into a Dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focaldet.data.dataset import Dataset, Floats, Ints, LeftOut, Objects, bad_boxes, build_dataset, left_out
+from focaldet.data.pictures import read_size
+from focaldet.errors import FocaldetError
+
+Records = list[dict[str, Any]]
+
+
+def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
+    """Read a COCO json; the pictures are not looked at, unless the file lacks their sizes.
+
+    Labels follow the order of the file's categories (spec section 10). Boxes that are not finite, negative or without
+    area, and objects of pictures that are not listed, are left out and counted.
+
+    Args:
+        path: the json.
+        split: "train" or "val", for the record.
+        folder: where the pictures are; the json's own folder by default.
+
+    Raises:
+        FocaldetError: not COCO json, no pictures, two pictures of one id, a category without a name.
+    """
+    folder = path.parent if folder is None else folder
+    content = load_coco(path)
+    images, annotations = content["images"], content["annotations"]
+    if not images:
+        raise FocaldetError(f"{path} lists no pictures")
+    names = [_text(image, "file_name", f"picture {number + 1} of {path}") for number, image in enumerate(images)]
+    ids = _numbers(images, "id", f"{path}: pictures")
+    _refuse_twins(ids, names, path)
+    classes, category_ids = _read_categories(content["categories"], path)
+    objects, notes = _read_objects(annotations, ids, category_ids, path)
+    return build_dataset(
+        classes=classes,
+        category_ids=category_ids,
+        format="coco",
+        split=split,
+        source=path,
+        folder=folder,
+        names=names,
+        ids=ids,
+        sizes=_read_sizes(images, names, folder),
+        objects=objects,
+        left_out=notes,
+    )
+
+
+def load_coco(path: Path) -> dict[str, Any]:
+    """Parse a json and make sure that it is a COCO data set: an object with images, annotations and categories."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FocaldetError(f"{path} does not exist; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise FocaldetError(f"{path} is not valid JSON ({error}); a COCO json is expected") from error
+    if isinstance(content, list):
+        hint = "COCO results (detections)" if content and "score" in content[0] else "a list"
+        raise FocaldetError(f"{path} holds {hint}, not a COCO data set with images, annotations and categories")
+    lists = content if isinstance(content, dict) else {}
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(lists.get(key), list)]
+    if missing:
+        raise FocaldetError(f"{path} is not COCO json: it has no list {' and no list '.join(map(repr, missing))}")
+    for key in ("images", "annotations", "categories"):
+        if not all(isinstance(record, dict) for record in lists[key]):
+            raise FocaldetError(f"{path} is not COCO json: {key!r} holds something that is no object")
+    return lists
+
+
+def find_pictures(path: Path, split: str, first: str) -> Path:
+    """Return the folder in which a json's pictures lie, by looking for the first one.
+
+    Raises:
+        FocaldetError: it is in none of the usual places, which the sentence lists.
+    """
+    root = path.parent.parent if path.parent.name == "annotations" else path.parent
+    tails = ("images", f"{split}2017", f"images/{split}", f"images/{split}2017", split, ".")
+    places = [path.parent, *(root / tail for tail in tails)]
+    for place in places:
+        if (place / first).is_file():
+            return place
+    shown = ", ".join(tail for tail in tails if tail != ".")
+    raise FocaldetError(f"picture {first} of {path} does not exist in {root} nor in its folders {shown}")
+
+
+def _refuse_twins(ids: Ints, names: Sequence[str], path: Path) -> None:
+    order = np.argsort(ids, kind="stable")
+    same = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(same):
+        one, other = order[same[0]], order[same[0] + 1]
+        raise FocaldetError(f"{path} gives id {ids[one]} to two pictures, {names[one]} and {names[other]}")
+
+
+def _read_categories(categories: Records, path: Path) -> tuple[tuple[str, ...], Ints]:
+    ids = _numbers(categories, "id", f"{path}: categories")
+    names = [
+        _text(record, "name", f"category {number} of {path}") for number, record in zip(ids, categories, strict=True)
+    ]
+    for values, kind in ((ids.tolist(), "id"), (names, "name")):
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise FocaldetError(f"{path} has two categories of the {kind} {twice!r}")
+    return tuple(names), ids
+
+
+def _read_objects(
+    annotations: Records, image_ids: Ints, category_ids: Ints, path: Path
+) -> tuple[Objects, tuple[LeftOut, ...]]:
+    ids = _numbers(annotations, "id", f"{path}: annotations", default=range(1, len(annotations) + 1))
+    boxes = _read_boxes(annotations, ids, path)
+    pictures = _positions(_numbers(annotations, "image_id", f"{path}: annotations"), image_ids)
+    categories = _numbers(annotations, "category_id", f"{path}: annotations")
+    labels = _positions(categories, category_ids)
+    if (labels < 0).any():
+        first = int((labels < 0).argmax())
+        raise FocaldetError(
+            f"annotation {ids[first]} of {path} has category_id {categories[first]}, which has no name there"
+        )
+    reasons = bad_boxes(boxes)
+    usable = ~np.any(list(reasons.values()), axis=0)
+    reasons["objects of pictures that are not listed"] = usable & (pictures < 0)
+    kept = usable & (pictures >= 0)
+    place = f"of {path.name}"
+    notes = [left_out(reason, flags, lambda k: f"annotation {ids[k]} {place}") for reason, flags in reasons.items()]
+    areas = np.array([_real(record.get("area")) for record in annotations], dtype=np.float64)
+    areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
+    objects = Objects(
+        pictures=pictures[kept],
+        boxes=boxes[kept],
+        labels=labels[kept],
+        crowd=_flags(annotations, "iscrowd")[kept],
+        ignore=_flags(annotations, "ignore")[kept],
+        areas=areas[kept],
+        ids=ids[kept],
+    )
+    return objects, tuple(note for found in notes for note in found)
+
+
+def _flags(annotations: Records, key: str) -> Any:
+    return np.array([bool(record.get(key)) for record in annotations], dtype=bool)
+
+
+def _read_boxes(annotations: Records, ids: Ints, path: Path) -> Floats:
+    """Return (N, 4) x, y, width, height as written."""
+    try:
+        boxes = np.array([record["bbox"] for record in annotations], dtype=np.float64)
+        if boxes.shape == (len(annotations), 4) or not annotations:
+            return boxes.reshape(-1, 4)
+    except (KeyError, TypeError, ValueError):
+        pass
+    for number, record in zip(ids, annotations, strict=True):  # which one is it?
+        box = record.get("bbox")
+        if not isinstance(box, list) or len(box) != 4:
+            raise FocaldetError(
+                f"annotation {number} of {path} has bbox {box!r} instead of four numbers x, y, width, height"
+            )
+    rows = [[_real(value) for value in record["bbox"]] for record in annotations]  # null counts as not finite
+    return np.array(rows, dtype=np.float64)
+
+
+def _read_sizes(images: Records, names: Sequence[str], folder: Path) -> Ints:
+    """Return (P, 2) height and width; a size that the file lacks is read from the picture."""
+    sizes = np.array([(_real(image.get("height")), _real(image.get("width"))) for image in images])
+    for index in np.flatnonzero(~(sizes > 0).all(axis=1)):
+        sizes[index] = read_size(folder / names[index])
+    return sizes.astype(np.int64)
+
+
+def _positions(values: Ints, known: Ints) -> Ints:
+    """Return where each value stands in `known`, -1 where it does not."""
+    if not len(known):
+        return np.full(len(values), -1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known[order], values).clip(max=len(known) - 1)
+    found = order[place]
+    return np.where(known[found] == values, found, -1)
+
+
+def _numbers(records: Records, key: str, where: str, default: Sequence[int] | None = None) -> Ints:
+    """Return a column of whole numbers; ids that are strings of digits are read as numbers."""
+    try:
+        if default is None:
+            return np.array([int(record[key]) for record in records], dtype=np.int64)
+        return np.array([int(record.get(key, k)) for k, record in zip(default, records, strict=True)], dtype=np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FocaldetError(f"{where} need a whole number as {key!r}, which one of them does not have") from error
+
+
+def _text(record: dict[str, Any], key: str, where: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str) or not value:
+        raise FocaldetError(f"{where} has no {key!r}")
+    return value
+
+
+def _real(value: Any) -> float:
+    """Return a number as it is and anything else as NaN."""
+    return value if isinstance(value, (int, float)) else np.nan

@@ -1,0 +1,171 @@
+"""Samples of coming steps, read and put together in other processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from focaldet.data.dataset import Dataset
+from focaldet.data.sampler import GroupedSampler, MicroBatch, OrderedSampler
+from focaldet.errors import FocaldetError
+from focaldet.structures import Batch, Sample
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+Collate = Callable[[Sequence[Sample]], Batch]
+
+
+class PictureLoader:
+    """Iterates over the steps of an epoch; each is the list of its micro-batches, one Batch each.
+
+    The sampler's position counts a step as soon as it is handed out, however far the workers are ahead; at the end of the
+    epoch the sampler goes to the next. Random choices of a sample depend on (seed, epoch, draw) alone: neither the number
+    of workers nor an interruption changes them.
+
+    Args:
+        dataset: the pictures.
+        transform: what is done to each sample.
+        sampler: which pictures make up a step.
+        collate: makes a Batch of a micro-batch's samples; it runs in the worker, so it may work out targets too.
+        workers: processes; 0 does all in this one.
+        seed: of the samples' random choices.
+        channels: of the pictures.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform,
+        sampler: GroupedSampler | OrderedSampler,
+        collate: Collate,
+        *,
+        workers: int = 0,
+        seed: int = 0,
+        channels: int = 3,
+    ) -> None:
+        self.sampler = sampler
+        self._tasks = _Tasks(sampler)
+        self._loader = DataLoader(
+            _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
+            sampler=self._tasks,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=2 if workers else None,
+            multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_start_worker,
+        )
+
+    def __len__(self) -> int:
+        """Return the steps of an epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """Yield the rest of the epoch, step by step.
+
+        Raises:
+            FocaldetError: a picture cannot be read; the sentence is the reader's own.
+        """
+        micro_batches = iter(self._loader)
+        for size in self._tasks.step_sizes():
+            step = [_unpack(next(micro_batches)) for _ in range(size)]
+            self.sampler.advance()
+            yield step
+        self.sampler.finish_epoch()
+
+
+def sample_rng(seed: int, epoch: int, draw: int) -> np.random.Generator:
+    """Return the generator of one sample's random choices."""
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch, draw)))
+
+
+@dataclass(frozen=True)
+class _Task:
+    epoch: int
+    draws: MicroBatch
+
+
+@dataclass(frozen=True)
+class _Failure:
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A Batch on its way between processes: pictures through shared memory, the many small tensors as bytes.
+
+    Each tensor in shared memory costs an open file; batches that are kept would run into the system's limit.
+    """
+
+    images: Tensor
+    rest: bytes
+
+
+class _Tasks:
+    """The micro-batches of the epoch's remaining steps, one after the other, for the DataLoader."""
+
+    def __init__(self, sampler: GroupedSampler | OrderedSampler) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[_Task]:
+        epoch = self.sampler.epoch
+        return (_Task(epoch, draws) for step in list(self.sampler.steps()) for draws in step)
+
+    def step_sizes(self) -> list[int]:
+        """Return how many micro-batches each remaining step has."""
+        return [len(step) for step in self.sampler.steps()]
+
+
+class _Station(TorchDataset[object]):
+    """What a worker does: read, transform and collate one micro-batch."""
+
+    def __init__(
+        self, dataset: Dataset, transform: Transform, collate: Collate, seed: int, channels: int, packs: bool
+    ) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.collate = collate
+        self.seed = seed
+        self.channels = channels
+        self.packs = packs
+
+    def __getitem__(self, task: _Task) -> Batch | _Packed | _Failure:
+        try:
+            batch = self.collate([self._sample(task.epoch, draw) for draw in task.draws])
+        except FocaldetError as error:  # an exception would arrive wrapped in the worker's traceback
+            return _Failure(str(error))
+        return _pack(batch) if self.packs else batch
+
+    def _sample(self, epoch: int, draw: int) -> Sample:
+        sample = self.dataset.sample(draw % len(self.dataset), self.channels)
+        return self.transform(sample, sample_rng(self.seed, epoch, draw))
+
+
+def _pack(batch: Batch) -> _Packed:
+    return _Packed(batch.images, pickle.dumps(replace(batch, images=torch.empty(0))))
+
+
+def _unpack(answer: Batch | _Packed | _Failure) -> Batch:
+    if isinstance(answer, _Failure):
+        raise FocaldetError(answer.sentence)
+    if isinstance(answer, _Packed):
+        batch: Batch = pickle.loads(answer.rest)
+        return replace(batch, images=answer.images)
+    return answer
+
+
+def _context() -> str | None:
+    """Fork where the system can: a forked worker shares the dataset's arrays, a spawned one gets a copy."""
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)  # the cores belong to the workers and to the model
