@@ -41,9 +41,9 @@ class Matches:
 
 
 def match(found: Detections, truth: Truth, *, iou: float = 0.5, score: float = 0.0) -> Matches:
-    """Give detections their objects as COCO does: best score first, each takes the free object of its class that it
-    overlaps most.
+    """Give detections their objects as COCO does.
 
+    Best score first, each takes the free object of its class that it overlaps most.
     A detection that finds no free object but lies on an ignored one (share of the detection's area) counts neither way;
     an ignored object takes any number.
 

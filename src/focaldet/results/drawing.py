@@ -18,6 +18,7 @@ from focaldet.errors import FocaldetError
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 Colour = tuple[int, int, int]
 Polygon = Sequence[Sequence[float]]
+Rectangle = tuple[float, float, float, float]
 
 HALO: Colour = (0, 0, 0)
 """Drawn softly along both sides of every line, so that a light line shows on a light ground."""
@@ -67,9 +68,10 @@ def draw_marks(picture: Picture, marks: Iterable[Mark], thickness: int | None = 
     for mark in marks:
         _outline(drawing, mark, line)
     font = font_of(letter_size(canvas.size))
-    for mark in marks:  # after all lines, so that no line crosses out a word
+    taken: list[Rectangle] = []
+    for mark in reversed(marks):  # after all lines, so that no line crosses out a word; those on top choose first
         if mark.text:
-            _label(drawing, canvas.size, mark, line, font)
+            taken += _label(drawing, canvas.size, mark, font, taken)
     return canvas
 
 
@@ -133,18 +135,30 @@ def _dashes(
     return [(points[i], points[i + 1]) for i in range(0, len(points), 2)]
 
 
-def _label(drawing: ImageDraw.ImageDraw, size: tuple[int, int], mark: Mark, line: int, font: Any) -> None:
-    """Write a label on a ground of the mark's colour, above the box or, where there is no room, inside."""
-    left, top = min(x for x, _ in mark.polygon), min(y for _, y in mark.polygon)
+def _label(
+    drawing: ImageDraw.ImageDraw, size: tuple[int, int], mark: Mark, font: Any, taken: Sequence[Rectangle]
+) -> list[Rectangle]:
+    """Write a label on a ground of the mark's colour where there is room; return the place, or nothing without room.
+
+    Above the box if possible, else inside, else below; where all three hide other labels, the colour must suffice.
+    """
     x1, y1, x2, y2 = drawing.textbbox((0, 0), mark.text, font=font)
     pad = max(2, round((y2 - y1) * 0.25))
     ascent, descent = font.getmetrics()
     width, height = x2 - x1 + 2 * pad, ascent + descent + pad  # by the font, not the word: all labels are equally high
-    left = min(max(0.0, left - line / 2), max(0.0, size[0] - width))
-    top = top - height if top >= height else top
-    top = min(max(0.0, top), max(0.0, size[1] - height))
-    drawing.rectangle([left, top, left + width, top + height], fill=(*mark.colour, 225))
-    drawing.text((left + pad - x1, top + pad / 2), mark.text, fill=_ink(mark.colour), font=font)
+    tops = [max(0.0, min(y for _, y in mark.polygon)), max(y for _, y in mark.polygon)]
+    left = min(max(0.0, min(x for x, _ in mark.polygon) - 1), max(0.0, size[0] - width))
+    for top in (tops[0] - height, tops[0], tops[1]):
+        place = (left, top, left + width, top + height)
+        if top >= 0 and top + height <= size[1] and not any(_overlap(place, other) for other in taken):
+            drawing.rectangle(place, fill=(*mark.colour, 225))
+            drawing.text((left + pad - x1, top + pad / 2), mark.text, fill=_ink(mark.colour), font=font)
+            return [place]
+    return []
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _ink(ground: Colour) -> Colour:
