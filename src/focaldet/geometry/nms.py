@@ -49,7 +49,9 @@ def nms_hbox(
     else:
         order = torch.argsort(labels, stable=True)
         counts = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
-        kept = torch.cat([group[nms(boxes[group], scores[group], iou_threshold)] for group in torch.split(order, counts)])
+        kept = torch.cat(
+            [group[nms(boxes[group], scores[group], iou_threshold)] for group in torch.split(order, counts)]
+        )
     kept = kept.sort().values  # so that the stable sort leaves equal scores in their given order
     by_score: Tensor = kept[torch.argsort(scores[kept], descending=True, stable=True)]
     return by_score

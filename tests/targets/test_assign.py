@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from focaldet.errors import FocaldetError
+from focaldet.geometry.iou import hbox_iou_aligned
+from focaldet.structures import AnchorGrid, Size
+from focaldet.targets.assign import AssignRule, assign
+
+Dense = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+MakeGrid = Callable[[Size, float], AnchorGrid]
+CLAIMS = ("none", "ties", "ties-overwrite")
+PUBLISHED = AssignRule(0.5, 0.4, "ties-overwrite")
+
+SIZE = (160, 224)
+quarter = st.integers(-200, 1200).map(lambda number: number / 4)
+anywhere = st.floats(-100, 300, width=32)
+side = st.one_of(
+    st.integers(0, 320).map(float), st.floats(2.0**-13, 400, width=32), st.sampled_from([1e-3, 0.25, 1024.0])
+)
+plain_box = st.tuples(st.one_of(quarter, anywhere), st.one_of(quarter, anywhere), side, side).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+nasty_box = st.one_of(
+    plain_box,
+    plain_box,
+    st.integers(0, 10_000),  # stands for the anchor of that number (modulo all), or a box of exactly its size
+    st.sampled_from(
+        [
+            (0.0, 0.0, 224.0, 160.0),  # the whole picture
+            (-500.0, -500.0, 900.0, 900.0),
+            (4.0, 4.0, 12.0, 12.0),  # between four places
+            (100.0, 50.0, 100.0, 70.0),  # no area
+            (60.0, 60.0, 40.0, 40.0),  # inside out
+            (3000.0, 3000.0, 3100.0, 3100.0),  # touches no anchor
+            (100.001, 60.001, 100.002, 60.002),
+            (1e7, 0.0, 1e20, 1e20),
+        ]
+    ),
+)
+rules = st.builds(
+    lambda low, gap, claim, iof: AssignRule(min(1.0, low + gap), low, claim, iof),
+    st.sampled_from([0.4, 0.3, 0.05, 0.9]),
+    st.sampled_from([0.0, 0.1]),
+    st.sampled_from(CLAIMS),
+    st.sampled_from([0.5, 0.1, 1.0]),
+)
+valid_sizes = st.one_of(st.none(), st.tuples(st.integers(0, 200), st.integers(1, 230)))
+
+
+def _boxes(rows: list[tuple[float, ...] | int], grid: AnchorGrid) -> torch.Tensor:
+    anchors = torch.cat(grid.levels())
+    boxes = [anchors[row % len(anchors)] if isinstance(row, int) else torch.tensor(row) for row in rows]
+    return torch.stack(boxes) if boxes else torch.zeros(0, 4)
+
+
+@given(
+    rows=st.lists(nasty_box, max_size=12),
+    copies=st.integers(0, 3),
+    crowds=st.lists(nasty_box, max_size=3),
+    rule=rules,
+    own_size=valid_sizes,
+    offset=st.sampled_from([0.0, 0.5, 0.3]),
+)
+def test_equals_the_dense_matrix_in_every_anchor(
+    rows: list[tuple[float, ...] | int],
+    copies: int,
+    crowds: list[tuple[float, ...] | int],
+    rule: AssignRule,
+    own_size: Size | None,
+    offset: float,
+    make_grid: MakeGrid,
+    dense: Dense,
+) -> None:
+    grid = make_grid(SIZE, offset)
+    truths, ignored = _boxes(rows + rows[:copies], grid), _boxes(crowds, grid)
+    valid = grid.places_within(own_size) if own_size else None
+    found = assign(grid, truths, rule, valid=valid, ignored_boxes=ignored)
+    owners, iou = dense(grid, truths, rule, valid, ignored)
+    assert torch.equal(found.owners(), owners)
+    assert torch.equal(found.ious, iou[found.positives])
+    assert (found.positives.diff() > 0).all() and (found.ignored.diff() > 0).all()
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("smallest", [0.5, 8.0])
+def test_equals_the_dense_matrix_with_many_truths(
+    claim: str, smallest: float, make_grid: MakeGrid, dense: Dense
+) -> None:
+    grid, generator = make_grid((512, 640), 0.0), np.random.default_rng(7)
+    size = np.exp(generator.uniform(np.log(smallest), np.log(300), (150, 2)))
+    centre = generator.uniform(0, (640, 512), (150, 2))
+    truths = torch.tensor(np.concatenate([centre - size / 2, centre + size / 2], 1), dtype=torch.float32)
+    truths[::5] = truths[::5].round()
+    rule = AssignRule(0.5, 0.4, claim)
+    assert torch.equal(assign(grid, truths, rule).owners(), dense(grid, truths, rule)[0])
+
+
+def test_far_from_the_origin_rounding_is_still_the_dense_one(make_grid: MakeGrid, dense: Dense) -> None:
+    grid = make_grid((128, 12_000), 0.3)  # coordinates where a float32 step is 1/1024 pixel
+    places = torch.arange(40)[:, None] * torch.tensor([8.0, 0, 8, 0]) + torch.tensor([11_600.0, 40, 11_600, 40])
+    truths = places + torch.tensor([-3.3, -3.3, 3.3, 3.3])
+    for claim in CLAIMS:
+        rule = AssignRule(0.5, 0.4, claim)
+        assert torch.equal(assign(grid, truths, rule).owners(), dense(grid, truths, rule)[0])
+
+
+def test_no_truth_leaves_only_background(make_grid: MakeGrid) -> None:
+    found = assign(make_grid(SIZE, 0.0), torch.zeros(0, 4), PUBLISHED)
+    assert len(found.positives) == len(found.ignored) == 0
+    assert (found.owners() == -1).all()
+
+
+def test_faults_are_said(make_grid: MakeGrid) -> None:
+    grid = make_grid(SIZE, 0.0)
+    with pytest.raises(FocaldetError, match=r"truths has shape \(3, 5\)"):
+        assign(grid, torch.zeros(3, 5), PUBLISHED)
+    with pytest.raises(FocaldetError, match=r"truths\[1\] is \[0.0, nan"):
+        assign(grid, torch.tensor([[0.0, 0, 9, 9], [0.0, float("nan"), 9, 9]]), PUBLISHED)
+    with pytest.raises(FocaldetError, match=r"negative=0\.6"):
+        AssignRule(0.5, 0.6)
+    with pytest.raises(FocaldetError, match="ignored_iof=0"):
+        AssignRule(0.5, 0.4, ignored_iof=0)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ["a", "c", "empty", "nasty"])
+def test_equals_the_stored_outputs(case: str, units: dict[str, np.ndarray], stored_grid: AnchorGrid) -> None:
+    truth = {"a": "gt.a", "c": "gt.c", "nasty": "assign.nasty.gt"}
+    rows = units[truth[case]][:, :4] if case in truth else np.zeros((0, 4))
+    found = assign(stored_grid, torch.tensor(rows, dtype=torch.float32), PUBLISHED)
+    stored = units[f"assign.{case}.gt_inds"].astype(np.int64)
+    owners = np.where(stored > 0, stored - 1, np.where(stored == 0, -1, -2))
+    assert np.array_equal(found.owners().numpy(), owners)
+    overlaps = torch.from_numpy(units[f"assign.{case}.max_overlaps"])[found.positives]
+    assert (found.ious <= overlaps).all()  # the stored one is the anchor's best, whoever claimed it
+    boxes, anchors = torch.tensor(rows, dtype=torch.float32)[found.truths], torch.cat(stored_grid.levels())
+    assert torch.equal(found.ious, hbox_iou_aligned(boxes, anchors[found.positives]))
+    if case == "a":
+        assert (found.ious < overlaps).any()  # here a truth box did take an anchor from a better owner
