@@ -16,12 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # Two workers with one thread each: the tests ask no more of a machine than two cores.
-export OMP_NUM_THREADS := 1
-export MKL_NUM_THREADS := 1
-export NUMBA_NUM_THREADS := 1
-PYTEST := $(BIN)/python -m pytest -n 2
-demo: export OMP_NUM_THREADS := 2
-demo: export MKL_NUM_THREADS := 2
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 demo: $(VENV)/.installed
 	$(BIN)/focaldet demo --overwrite
