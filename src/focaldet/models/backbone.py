@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
-from focaldet.models.folding import fold_norms
+from focaldet.models.folding import FoldedNorm, fold_norms
 
 Style = Literal["pytorch", "caffe"]
 Frozen = Literal["none", "stem", "stem+layer1"]
 Norm = Literal["frozen", "affine", "trained"]
 
-BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FoldedNorm)
 
 
 class Backbone(nn.Module):
@@ -83,10 +83,9 @@ def build_backbone(
     body = _create(name, in_chans=in_channels, out_indices=indices)
     if style == "caffe":
         move_strides_forward(body, name)
-    backbone = Backbone(body, name, body.feature_info.channels(), _frozen_modules(body, name, frozen), norm)
     if norm != "trained":  # the statistics never change: convolution and norm are one linear map
         fold_norms(body, in_channels)
-    return backbone.train()
+    return Backbone(body, name, body.feature_info.channels(), _frozen_modules(body, name, frozen), norm).train()
 
 
 def _create(name: str, **arguments: Any) -> Any:
