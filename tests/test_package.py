@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,8 @@ def test_it_predicts(installed: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert found
     assert {"image", "label", "class", "score", "box", "polygon"} <= set(found[0])
+
+
+def test_the_citation_names_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
