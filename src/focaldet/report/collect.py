@@ -21,7 +21,7 @@ from focaldet.engine.detector import Detector
 from focaldet.engine.progress import duration
 from focaldet.metrics.scores import Floats, Scores
 from focaldet.report.curves import Line
-from focaldet.report.data import ClassRow, Figure, Mark, Operating, Picture, ReportData
+from focaldet.report.data import ClassRow, Figure, Mark, Picture, ReportData, Validation
 from focaldet.report.outcomes import Outcome, best_threshold, confusion, judge, score_histogram
 from focaldet.report.pictures import NUM_TONES, encode_jpeg
 from focaldet.results.detections import Detections
@@ -53,9 +53,8 @@ RULES = {
 def collect(
     run_folder: Path,
     detector: Detector,
-    dataset: Dataset,
-    scores: Scores,
-    detections: Sequence[Detections],
+    dataset: Dataset | None,
+    validation: Validation | None,
     *,
     history: History,
     title: str | None = None,
@@ -65,22 +64,48 @@ def collect(
     Args:
         run_folder: where the run's files are; the page names it in its commands.
         detector: the trained one.
-        dataset: what it was scored on; its classes are joined to the detector's by name.
-        scores: the figures reached.
-        detections: one for each picture, in the dataset's order.
+        dataset: what it was scored on, None where there was nothing.
+        validation: what it reached there.
         history: rows of metrics.csv.
         title: heading of the page; None names recipe and classes.
     """
-    names = detector.classes
-    outcomes = [judge(found, truth_of(dataset, index, names)) for index, found in enumerate(detections)]
-    operating = best_threshold(outcomes)
+    lead = "Trained without pictures to validate on."
+    if dataset is not None:
+        lead = (
+            f"Scored on {len(dataset):,} pictures with {dataset.num_objects:,} objects, which the training never saw."
+        )
     return ReportData(
-        title=title or f"{detector.recipe.name}: {shortened(names)}",
-        lead=f"Scored on {len(dataset):,} pictures with {dataset.num_objects:,} objects, which the training never saw.",
-        headline=headline(scores, operating, history),
-        history={
-            column: column_of(history, column) for column in ("loss", "class", "box", "val_loss", "AP", "AP50", "AP75")
-        },
+        title=title or f"{detector.recipe.name}: {shortened(detector.classes)}",
+        lead=lead,
+        headline=headline(validation, history),
+        history={column: column_of(history, column) for column in COLUMNS},
+        validation=validation,
+        facts=facts(detector, dataset, history, run_folder),
+        recipe={name: str(value) for name, value in detector.recipe.to_dict().items()},
+        usage=usage(run_folder, 0.5 if validation is None else validation.operating.score),
+    )
+
+
+COLUMNS = ("loss", "class", "box", "val_loss", "AP", "AP50", "AP75")
+"""Columns of metrics.csv that the page draws."""
+
+
+def validate(names: tuple[str, ...], dataset: Dataset, scores: Scores, detections: Sequence[Detections]) -> Validation:
+    """Gather what a detector reached on a dataset.
+
+    Args:
+        names: the detector's classes; every class of the dataset is among them.
+        dataset: pictures and objects.
+        scores: the figures.
+        detections: one for each picture, in the dataset's order.
+    """
+    outcomes = [
+        judge(found, truth_of(dataset, index, names))
+        for index, found in zip(range(len(dataset)), detections, strict=True)
+    ]
+    operating = best_threshold(outcomes)
+    return Validation(
+        rule=scores.rule,
         figures=tuple(Figure(name, scores.figures.get(name), rule) for name, rule in RULES.items()),
         classes=class_rows(scores.classes),
         precision_recall=curves(scores.curves.at(iou=0.5), scores.curves.recalls),
@@ -89,9 +114,6 @@ def collect(
         confusion=confusion(outcomes, operating.score, names) if len(names) <= MOST_CONFUSED else None,
         labels=names,
         pictures=choose_pictures(dataset, outcomes, operating.score),
-        facts=facts(detector, dataset, history, run_folder),
-        recipe={name: str(value) for name, value in detector.recipe.to_dict().items()},
-        usage=usage(run_folder, operating.score),
     )
 
 
@@ -119,12 +141,16 @@ def column_of(history: History, column: str) -> tuple[tuple[float, float], ...]:
     return tuple((row["epoch"], row[column]) for row in history if column in row and math.isfinite(row[column]))
 
 
-def headline(scores: Scores, operating: Operating, history: History) -> tuple[tuple[str, str, str], ...]:
+def headline(validation: Validation | None, history: History) -> tuple[tuple[str, str, str], ...]:
     """Return the figures on top of the page."""
-    shown = [(name, scores.figures.get(name)) for name in ("AP50", "AP", "AP75")]
-    tiles = [(f"{value:.3f}", name, RULES[name]) for name, value in shown if value is not None]
-    tiles.append((f"{operating.recall:.0%}", "found", f"at a score of {operating.score:.2f} or more, IoU 0.5"))
-    tiles.append((f"{operating.precision:.0%}", "right", "of the detections at that score"))
+    tiles = []
+    if validation is not None:
+        shown = {figure.name: figure for figure in validation.figures}
+        best = [shown[name] for name in ("AP50", "AP", "AP75")]
+        tiles = [(f"{figure.value:.3f}", figure.name, figure.rule) for figure in best if figure.value is not None]
+        operating = validation.operating
+        tiles.append((f"{operating.recall:.0%}", "found", f"at a score of {operating.score:.2f} or more, IoU 0.5"))
+        tiles.append((f"{operating.precision:.0%}", "right", "of the detections at that score"))
     if history and "time_s" in history[-1]:
         cpu = f"{duration(history[-1]['cpu_s'])} of CPU time" if "cpu_s" in history[-1] else ""
         tiles.append((duration(history[-1]["time_s"]), "training", cpu))
@@ -189,7 +215,7 @@ def picture_of(dataset: Dataset, index: int, outcome: Outcome) -> Picture:
     return Picture(sample.name, encode_jpeg(sample.image), sample.size, unique, tuple(marks))
 
 
-def facts(detector: Detector, dataset: Dataset, history: History, run_folder: Path) -> dict[str, str]:
+def facts(detector: Detector, dataset: Dataset | None, history: History, run_folder: Path) -> dict[str, str]:
     """Return what was trained, for how long, where and when."""
     recipe = detector.recipe
     parameters = sum(parameter.numel() for parameter in detector.model.parameters())
@@ -206,7 +232,9 @@ def facts(detector: Detector, dataset: Dataset, history: History, run_folder: Pa
         rows["trained"] = f"{last['epoch']:.0f} epochs, {last['step']:.0f} steps" + spent(last)
     rows |= {"machine": machine(), "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")}
     rows["program"] = f"focaldet {importlib.metadata.version('focaldet')}{at_commit()}, torch {version_of('torch')}"
-    rows |= {"scored on": dataset.describe(), "run folder": str(run_folder)}
+    if dataset is not None:
+        rows["scored on"] = dataset.describe()
+    rows["run folder"] = str(run_folder)
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from focaldet.report.curves import Line
@@ -104,13 +104,11 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class ReportData:
-    """What the page shows, in its order.
+class Validation:
+    """What the detector reached on pictures that it was not trained on.
 
     Attributes:
-        title, lead: heading and the sentence under it.
-        headline: the figures on top, (value, name, note).
-        history: figure's name -> (epoch, value) where it was measured; names as in `metrics.csv`.
+        rule: of the figures, in a line.
         figures: the twelve COCO figures.
         classes: a row a class.
         precision_recall: a curve a class at IoU 0.5.
@@ -119,6 +117,28 @@ class ReportData:
         confusion: None where there are too many classes to show.
         labels: names of the labels 0 to C-1 on the pictures.
         pictures: heading -> pictures under it.
+    """
+
+    rule: str
+    figures: tuple[Figure, ...]
+    classes: tuple[ClassRow, ...]
+    precision_recall: tuple[Line, ...]
+    operating: Operating
+    histogram: Histogram
+    confusion: Confusion | None
+    labels: tuple[str, ...]
+    pictures: dict[str, tuple[Picture, ...]]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page shows, in its order.
+
+    Attributes:
+        title, lead: heading and the sentence under it.
+        headline: the figures on top, (value, name, note).
+        history: figure's name -> (epoch, value) where it was measured; names as in `metrics.csv`.
+        validation: None where there were no pictures to validate on.
         facts: what, where, when and how long.
         recipe: every field.
         usage: heading -> code to copy.
@@ -128,14 +148,7 @@ class ReportData:
     lead: str
     headline: tuple[tuple[str, str, str], ...]
     history: dict[str, tuple[tuple[float, float], ...]]
-    figures: tuple[Figure, ...]
-    classes: tuple[ClassRow, ...]
-    precision_recall: tuple[Line, ...]
-    operating: Operating
-    histogram: Histogram
-    confusion: Confusion | None
-    labels: tuple[str, ...]
-    pictures: dict[str, tuple[Picture, ...]]
+    validation: Validation | None
     facts: dict[str, str]
     recipe: dict[str, str]
-    usage: dict[str, str] = field(default_factory=dict)
+    usage: dict[str, str]

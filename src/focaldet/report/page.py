@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from focaldet.data.dataset import Dataset
-from focaldet.engine.checkpoint import write_beside
-from focaldet.engine.detector import Detector
-from focaldet.engine.evaluate import evaluate_detector
-from focaldet.metrics.scores import Scores
-from focaldet.report.collect import collect
 from focaldet.report.curves import Line, bar_chart, line_chart
-from focaldet.report.data import ClassRow, Confusion, Figure, Operating, ReportData
+from focaldet.report.data import ClassRow, Confusion, Figure, Operating, ReportData, Validation
 from focaldet.report.pictures import picture_card
-from focaldet.results.detections import Detections
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -42,9 +35,7 @@ def render(data: ReportData) -> str:
     sections = (
         _header(data),
         _section("How it learned", "", _history(data.history)),
-        _section("How good it is", RULE, _scores(data)),
-        _section("Where it errs", _operating(data.operating), _errors(data)),
-        _section("What it sees", SEEN, _pictures(data)),
+        "" if data.validation is None else _validation(data.validation),
         _section("What was run", "", _facts(data.facts, data.recipe)),
         _section("Use it", "", _usage(data.usage)),
     )
@@ -57,14 +48,18 @@ def render(data: ReportData) -> str:
     )
 
 
-RULE = (
-    "Scored by COCO's rules: precision averaged over 101 points of recall, at most 100 detections a picture. "
-    "The figures run from 0 to 1."
-)
 SEEN = (
     "Validation pictures, which the training never saw. A hit overlaps a truth box of its class with an IoU of at "
     "least 0.5. Move the threshold, or point at a box."
 )
+
+
+def _validation(validation: Validation) -> str:
+    return (
+        _section("How good it is", f"Scored by {escape(validation.rule)}. From 0 to 1.", _scores(validation))
+        + _section("Where it errs", _operating(validation.operating), _errors(validation))
+        + _section("What it sees", SEEN, _pictures(validation))
+    )
 
 
 def _section(heading: str, lead: str, content: str) -> str:
@@ -105,7 +100,7 @@ def _history(history: Mapping[str, tuple[tuple[float, float], ...]]) -> str:
 AP_NOTE = "AP50: at IoU 0.50. AP75: at IoU 0.75. AP: mean over IoU 0.50 to 0.95 in steps of 0.05."
 
 
-def _scores(data: ReportData) -> str:
+def _scores(data: Validation) -> str:
     """Return the table of the twelve figures beside that of the classes and their curves."""
     curves = line_chart(data.precision_recall, labels=("recall", "precision"), x=(0.0, 1.0), y=(0.0, 1.0))
     classes = _card("Each class", _class_table(data.classes), AP_NOTE)
@@ -150,14 +145,14 @@ def _meter(value: float | None) -> str:
 
 
 def _operating(operating: Operating) -> str:
-    right, found = f"{operating.precision:.0%}", f"{operating.recall:.0%}"
     return (
-        f"Of the detections with a score of {operating.score:.2f} or more, {right} hit an object, and they find {found} of "
-        "all objects (IoU at least 0.5). No other threshold has a higher F1 on these pictures."
+        f"Of the detections with a score of {operating.score:.2f} or more, {operating.precision:.0%} hit an object; "
+        f"they find {operating.recall:.0%} of all objects (IoU at least 0.5). "
+        "No other threshold has a higher F1 on these pictures."
     )
 
 
-def _errors(data: ReportData) -> str:
+def _errors(data: Validation) -> str:
     """Return the histogram of scores and the confusion matrix."""
     stacks = (("hits", data.histogram.hits, "hit block"), ("false alarms", data.histogram.false, "false block"))
     bars = bar_chart(data.histogram.edges, stacks, labels=("score", "detections"))
@@ -194,7 +189,7 @@ def _cell(count: int, total: int, right: bool, tone: str = "false") -> str:
     return f'<td class="{"hit" if right else tone}" style="--share:{share:.0f}">{count}</td>'
 
 
-def _pictures(data: ReportData) -> str:
+def _pictures(data: Validation) -> str:
     """Return the slider and the pictures under their headings."""
     if not any(data.pictures.values()):
         return '<p class="none">There is no validation picture to show.</p>'
@@ -229,36 +224,3 @@ def _usage(usage: Mapping[str, str]) -> str:
         f"<h3>{escape(heading)}</h3><pre><code>{escape(code)}</code></pre>" for heading, code in usage.items()
     )
     return f'<div class="card use">{parts}</div>' if parts else ""
-
-
-def write_report(
-    run_folder: Path,
-    detector: Detector,
-    dataset: Dataset,
-    scores: Scores,
-    *,
-    history: Sequence[Mapping[str, float]],
-    detections: Sequence[Detections] | None = None,
-    title: str | None = None,
-) -> Path:
-    """Write `report.html` into a run's folder.
-
-    Args:
-        run_folder: the run.
-        detector: the trained one.
-        dataset: what it was scored on.
-        scores: the figures reached.
-        history: rows of metrics.csv, as `engine.history.read_history` returns them.
-        detections: one for each picture, in the dataset's order; None detects again.
-        title: heading of the page; None names recipe and classes.
-
-    Returns:
-        The path of the page.
-    """
-    if detections is None:
-        detections = evaluate_detector(detector, dataset).detections
-    data = collect(run_folder, detector, dataset, scores, detections, history=history, title=title)
-    path = run_folder / "report.html"
-    with write_beside(path, "w") as file:
-        file.write(render(data))
-    return path
