@@ -149,8 +149,10 @@ def _best_of_level(logits: Tensor, hopeful: Tensor, start: int, rule: DetectRule
     """Return the pairs of one level for each picture; `start` is the number of the level's first anchor."""
     num_pictures, num_anchors, num_classes = logits.shape
     hoped = hopeful.flatten().nonzero().squeeze(1)
-    rows, labels, scores = pairs_over(logits.reshape(-1, num_classes)[hoped].float().sigmoid(), rule.score)
-    rows = hoped[rows]
+    rows, labels, values = pairs_over(logits.reshape(-1, num_classes)[hoped].float(), lowest_logit(rule.score))
+    scores = score_of(values)
+    passing = (scores > rule.score).nonzero().squeeze(1)
+    rows, labels, scores = hoped[rows[passing]], labels[passing], scores[passing]
     pictures = rows.div(num_anchors, rounding_mode="floor")
     shares = torch.bincount(pictures, minlength=num_pictures).tolist()
     columns = [torch.split(item, shares) for item in (pictures, rows - pictures * num_anchors + start, labels, scores)]
@@ -159,6 +161,16 @@ def _best_of_level(logits: Tensor, hopeful: Tensor, start: int, rule: DetectRule
         best = best_of(share[-1], rule.per_level)
         limited.append(Pairs(*(item[best] for item in share)))
     return limited
+
+
+def score_of(logits: Tensor) -> Tensor:
+    """Return the float32 sigmoid of (P,) logits, rounded correctly.
+
+    torch's own differs in the last bit between the vectorized body of a tensor and its last few elements, so the
+    detections of a picture would depend on what else is in the batch.
+    """
+    exact = logits if logits.device.type == "mps" else logits.double()  # that device has no float64
+    return exact.sigmoid().float()
 
 
 def pairs_over(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,13 +56,32 @@ def read_coco_results(path: str | Path, truth: Mapping[str, Any] | None = None) 
 
 
 def check_coco_truth(truth: Any, where: str = "truth") -> None:
-    """Raise FocaldetError unless `truth` is COCO annotations whose objects are all in known pictures and categories."""
+    """Raise FocaldetError unless `truth` is COCO annotations whose objects are all in known pictures and categories.
+
+    Args:
+        truth: what a json file held.
+        where: the file's name, for the sentence.
+    """
     parts = ("images", "annotations", "categories")
     if not isinstance(truth, Mapping) or not all(isinstance(truth.get(part), (list, tuple)) for part in parts):
         raise FocaldetError(f"{where}: is not COCO annotations, which have the lists {', '.join(parts)}")
+    for part, what in (("images", "picture"), ("categories", "category")):
+        _check_ids(truth[part], f"{where}: {what}")
     known = _known_ids(truth)
     for number, entry in enumerate(truth["annotations"]):
         _check_entry(entry, known, f"{where}: annotation {number}", ("image_id", "category_id", "bbox"))
+
+
+def _check_ids(entries: Sequence[Any], where: str) -> None:
+    """Demand that every picture or category has an id of its own, a whole number."""
+    seen: set[int] = set()
+    for number, entry in enumerate(entries):
+        key = entry.get("id") if isinstance(entry, Mapping) else None
+        if not isinstance(key, int):
+            raise FocaldetError(f"{where} {number} has no id that is a whole number")
+        if key in seen:
+            raise FocaldetError(f"{where} {number} has the id {key}, which another one has already")
+        seen.add(key)
 
 
 def _known_ids(truth: Mapping[str, Any]) -> dict[str, set[Any]]:
@@ -98,6 +117,6 @@ def _check_entry(entry: Any, known: Mapping[str, set[Any]], where: str, needed: 
     if "score" in needed and not is_number(entry["score"]):
         raise FocaldetError(f"{where} has the score {entry['score']!r}, which should be a number")
     for name, ids in known.items():
-        if entry[name] not in ids:
+        if not isinstance(entry[name], int) or entry[name] not in ids:
             what = "pictures" if name == "image_id" else "categories"
             raise FocaldetError(f"{where} has the {name} {entry[name]!r}, which is not among the {what} of the truth")
