@@ -95,7 +95,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     >>> ticks(0, 1)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     >>> ticks(1, 20)
-    [5, 10, 15, 20]
+    [5.0, 10.0, 15.0, 20.0]
     """
     step = _round_step((high - low) / count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

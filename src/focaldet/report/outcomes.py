@@ -90,7 +90,7 @@ def score_histogram(outcomes: Sequence[Outcome]) -> Histogram:
     """Count hits and false alarms in twenty bins of the score."""
     scores, hits = joined(outcomes)
     edges = np.linspace(0, 1, BINS + 1)
-    right, wrong = (np.histogram(scores[chosen], edges)[0] for chosen in (hits, ~hits))
+    right, wrong = (np.histogram(scores[chosen], edges.astype(np.float32))[0] for chosen in (hits, ~hits))
     return Histogram(tuple(edges.round(4).tolist()), tuple(right.tolist()), tuple(wrong.tolist()))
 
 
