@@ -38,7 +38,7 @@ def coco_scores(
         results: {"image_id", "category_id", "bbox": [x, y, w, h], "score"} each. Equal scores of a picture keep their
             order.
         limits: the most detections a picture and class, rising; named in AR_1, AR_10, AR_100.
-        ious: thresholds; None for COCO's ten, 0.50 to 0.95.
+        ious: thresholds, rising; None for COCO's ten, 0.50 to 0.95.
         class_agnostic: a detection of any class may find an object.
 
     Raises:
@@ -48,6 +48,8 @@ def coco_scores(
     check_coco_results(results, truth)
     if not limits or list(limits) != sorted(set(limits)) or limits[0] < 1:
         raise FocaldetError(f"limits={limits!r} should be whole numbers above 0, rising")
+    if ious is not None and (not ious or not all(0 < iou <= 1 for iou in ious) or list(ious) != sorted(set(ious))):
+        raise FocaldetError(f"ious={ious!r} should be numbers above 0, up to 1, rising")
     classes = (OBJECT_CLASS,) if class_agnostic else _class_names(truth)
     curves = _curves(truth, results, tuple(limits), ious, classes, class_agnostic)
     rule = _rule(curves, class_agnostic)

@@ -61,8 +61,9 @@ def match(found: Detections, truth: Truth, *, iou: float = 0.5, score: float = 0
     owners = torch.full((len(found),), IGNORED)
     free = ~ignored
     for number in range(int((found.scores > score).sum())):  # scores fall
-        owners[number] = _owner(overlaps[number], free, ignored, iou)
-        free[owners[number].clamp(min=0)] &= owners[number] < 0
+        owners[number] = owner = _owner(overlaps[number], free, ignored, iou)
+        if owner >= 0:
+            free[owner] = False
     hits = (owners >= 0).nonzero().squeeze(1)
     ious = torch.zeros(len(found))
     ious[hits] = overlaps[hits, owners[hits]].float()

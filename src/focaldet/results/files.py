@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +22,18 @@ def write_json(path: str | Path, data: Any) -> None:
         FocaldetError: if it cannot be written. What stood there before is untouched.
     """
     path = Path(path)
-    beside: Path | None = None
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        beside = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with beside.open("w", encoding="utf-8") as file:
             json.dump(data, file, ensure_ascii=False)
-        beside.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as fault:
-        raise FocaldetError(
-            f"{path}: cannot be written ({fault.strerror or fault}); free space or choose another folder"
-        ) from fault
+        reason = fault.strerror or fault
+        raise FocaldetError(f"{path}: cannot be written ({reason}); free space or choose another folder") from fault
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with contextlib.suppress(OSError):  # gone if all went well, or never there
+            beside.unlink()
 
 
 def read_json(path: str | Path) -> Any:
