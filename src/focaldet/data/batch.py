@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from focaldet.data.loader import build_loader as build_loader
 from focaldet.data.warp import Picture
 from focaldet.errors import FocaldetError
 from focaldet.structures import Batch, Sample, Truth, round_up
@@ -58,7 +59,10 @@ def normalize(
 
     Args:
         pictures: (H, W, channels) uint8, RGB where there are three.
-        mean, std, channel_order, pad: as in `collate`.
+        mean: as in `collate`.
+        std: likewise.
+        channel_order: likewise.
+        pad: likewise.
     """
     channels = pictures[0].shape[2]
     if not (len(mean) == len(std) == channels) or any(picture.shape[2] != channels for picture in pictures):

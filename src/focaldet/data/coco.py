@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from focaldet.data.dataset import Dataset, Floats, Ints, LeftOut, Objects, bad_boxes, build_dataset, left_out
+from focaldet.data.dataset import Dataset, Floats, Ints, LeftOut, Objects, build_dataset, left_out, sort_out
 from focaldet.data.pictures import read_size
 from focaldet.errors import FocaldetError
 
@@ -125,12 +125,14 @@ def _read_objects(
         raise FocaldetError(
             f"annotation {ids[first]} of {path} has category_id {categories[first]}, which has no name there"
         )
-    reasons = bad_boxes(boxes)
-    usable = ~np.any(list(reasons.values()), axis=0)
-    reasons["objects of pictures that are not listed"] = usable & (pictures < 0)
-    kept = usable & (pictures >= 0)
-    place = f"of {path.name}"
-    notes = [left_out(reason, flags, lambda k: f"annotation {ids[k]} {place}") for reason, flags in reasons.items()]
+
+    def place(number: int) -> str:
+        return f"annotation {ids[number]} of {path.name}"
+
+    usable, notes = sort_out(boxes, place)
+    homeless = usable & (pictures < 0)
+    notes += left_out("objects of pictures that are not listed", homeless, place)
+    kept = usable & ~homeless
     areas = np.array([_real(record.get("area")) for record in annotations], dtype=np.float64)
     areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
     objects = Objects(
@@ -142,7 +144,7 @@ def _read_objects(
         areas=areas[kept],
         ids=ids[kept],
     )
-    return objects, tuple(note for found in notes for note in found)
+    return objects, notes
 
 
 def _flags(annotations: Records, key: str) -> Any:
@@ -171,7 +173,7 @@ def _read_sizes(images: Records, names: Sequence[str], folder: Path) -> Ints:
     """Return (P, 2) height and width; a size that the file lacks is read from the picture."""
     sizes = np.array([(_real(image.get("height")), _real(image.get("width"))) for image in images])
     for index in np.flatnonzero(~(sizes > 0).all(axis=1)):
-        sizes[index] = read_size(folder / names[index])
+        sizes[index] = read_size(folder / names[int(index)])
     return sizes.astype(np.int64)
 
 

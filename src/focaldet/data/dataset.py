@@ -6,7 +6,8 @@ never make it copy a page. Sizes are (height, width), boxes in pixels of the pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -167,10 +168,14 @@ class Dataset:
         counts = np.bincount(self.object_pictures[wanted], minlength=len(self))
         return replace(self, starts=_starts(counts))._with_objects(np.flatnonzero(wanted))
 
-    def with_classes(self, classes: Sequence[str]) -> Dataset:
+    def with_classes(self, classes: Sequence[str], *, missing_ok: bool = False) -> Dataset:
         """Return the dataset in another class list, joined by name.
 
         Objects of classes that are not asked for are left out and counted; their pictures stay.
+
+        Args:
+            classes: the new list; label k becomes `classes[k]`.
+            missing_ok: take names that the dataset does not know, as classes without objects.
 
         Raises:
             UsageError: a name is not among the dataset's; the sentence gives both lists.
@@ -178,20 +183,25 @@ class Dataset:
         if tuple(classes) == self.classes:
             return self
         unknown = [name for name in classes if name not in self.classes]
-        if unknown:
+        if unknown and not missing_ok:
             raise UsageError(
                 f"class {unknown[0]!r} is not in {self.source}{did_you_mean(unknown[0], self.classes)}: "
                 f"asked for {', '.join(classes)}; it has {', '.join(self.classes)}"
             )
-        chosen = np.array([self.classes.index(name) for name in classes], dtype=np.int64)
-        new_label = np.full(len(self.classes) + 1, ANY_CLASS - 1, dtype=np.int64)
-        new_label[ANY_CLASS] = ANY_CLASS
-        new_label[chosen] = np.arange(len(chosen))
-        labels = new_label[self.labels]
-        dropped = labels < ANY_CLASS
-        joined = replace(self, classes=tuple(classes), category_ids=self.category_ids[chosen], labels=labels)
+        number_of = dict(zip(self.classes, self.category_ids.tolist(), strict=True))
+        free = itertools.count(max(number_of.values(), default=0) + 1)
+        category_ids = [number_of[name] if name in number_of else next(free) for name in classes]
+        labels, dropped = self._join_labels(classes)
+        joined = replace(self, classes=tuple(classes), category_ids=np.array(category_ids, np.int64), labels=labels)
         note = left_out("objects of classes that were not asked for", dropped, self._object_place)
         return replace(joined.keep_objects(~dropped), left_out=self.left_out + note)
+
+    def _join_labels(self, classes: Sequence[str]) -> tuple[Ints, Bools]:
+        """Return (N,) labels in another class list, and (N,) which objects have none there."""
+        new_label = {name: label for label, name in enumerate(classes)}
+        table = np.array([*(new_label.get(name, len(classes)) for name in self.classes), ANY_CLASS], dtype=np.int64)
+        labels = table[self.labels]  # ANY_CLASS, -1, finds the table's last entry: itself
+        return labels, labels == len(classes)
 
     def with_ignored(self, classes: Sequence[str]) -> Dataset:
         """Return the dataset with some classes turned into regions that are to be ignored, whatever is found there."""
@@ -338,7 +348,7 @@ def build_dataset(
     )
 
 
-def left_out(reason: str, flags: Bools, place: Any) -> tuple[LeftOut, ...]:
+def left_out(reason: str, flags: Bools, place: Callable[[int], str]) -> tuple[LeftOut, ...]:
     """Return the note on the flagged objects, or nothing where there are none.
 
     Args:
@@ -351,16 +361,18 @@ def left_out(reason: str, flags: Bools, place: Any) -> tuple[LeftOut, ...]:
     return (LeftOut(reason, int(flags.sum()), place(int(flags.argmax()))),)
 
 
-def bad_boxes(boxes: Floats) -> dict[str, Bools]:
-    """Return, by reason, which of (N, 4) x, y, width, height boxes cannot be used; no box has two reasons."""
-    finite = np.isfinite(boxes).all(axis=1)
-    negative = finite & (boxes[:, 2:] < 0).any(axis=1)
-    flat = finite & ~negative & (boxes[:, 2:] == 0).any(axis=1)
-    return {
-        "boxes with numbers that are not finite": ~finite,
-        "boxes with a negative width or height": negative,
-        "boxes without area": flat,
-    }
+def sort_out(boxes: Floats, place: Callable[[int], str]) -> tuple[Bools, tuple[LeftOut, ...]]:
+    """Return (N,) which x, y, width, height boxes are of use, and notes on the others: not finite, negative, flat."""
+    sides = boxes[:, 2:]
+    finite = np.all(np.isfinite(boxes), axis=1)
+    negative = finite & np.any(sides < 0, axis=1)
+    flat = finite & np.any(sides == 0, axis=1) & ~negative
+    notes = (
+        left_out("boxes with numbers that are not finite", ~finite, place),
+        left_out("boxes with a negative width or height", negative, place),
+        left_out("boxes without area", flat, place),
+    )
+    return finite & ~negative & ~flat, tuple(itertools.chain(*notes))
 
 
 def xywh_to_corners(boxes: Floats) -> npt.NDArray[np.float32]:

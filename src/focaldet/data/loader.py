@@ -6,7 +6,6 @@ import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,20 +14,59 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from focaldet.data.dataset import Dataset
-from focaldet.data.sampler import GroupedSampler, MicroBatch, OrderedSampler
+from focaldet.data.sampler import GroupedSampler, InOrder, MicroBatch
 from focaldet.errors import FocaldetError
 from focaldet.structures import Batch, Sample
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 Collate = Callable[[Sequence[Sample]], Batch]
+Sampler = GroupedSampler | InOrder
 
 
 class PictureLoader:
-    """Iterates over the steps of an epoch; each is the list of its micro-batches, one Batch each.
+    """Iterates over the rest of an epoch; each step is the list of its micro-batches, one Batch each.
 
-    The sampler's position counts a step as soon as it is handed out, however far the workers are ahead; at the end of the
-    epoch the sampler goes to the next. Random choices of a sample depend on (seed, epoch, draw) alone: neither the number
-    of workers nor an interruption changes them.
+    The sampler's position counts a step as soon as it is handed out, however far the workers are ahead; when the last
+    one is done the sampler goes to the next epoch. `build_loader` makes one.
+    """
+
+    def __init__(self, loader: DataLoader[object], sampler: Sampler) -> None:
+        self._loader = loader
+        self._sampler = sampler
+
+    def __len__(self) -> int:
+        """Return the steps of a whole epoch."""
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """Yield the rest of the epoch, step by step.
+
+        Raises:
+            FocaldetError: a picture cannot be read; the sentence is the reader's own.
+        """
+        sizes = [len(step) for step in self._sampler.steps()]
+        micro_batches = iter(self._loader)
+        for size in sizes:
+            step = [_unpack(next(micro_batches)) for _ in range(size)]
+            self._sampler.advance()
+            yield step
+        self._sampler.finish_epoch()
+
+
+def build_loader(
+    dataset: Dataset,
+    transform: Transform,
+    sampler: Sampler,
+    collate: Collate,
+    *,
+    workers: int = 0,
+    seed: int = 0,
+    channels: int = 3,
+) -> PictureLoader:
+    """Return what iterates over the steps of an epoch.
+
+    Random choices of a sample depend on (seed, epoch, draw) alone: neither the number of workers nor an interruption
+    changes them.
 
     Args:
         dataset: the pictures.
@@ -39,47 +77,17 @@ class PictureLoader:
         seed: of the samples' random choices.
         channels: of the pictures.
     """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        transform: Transform,
-        sampler: GroupedSampler | OrderedSampler,
-        collate: Collate,
-        *,
-        workers: int = 0,
-        seed: int = 0,
-        channels: int = 3,
-    ) -> None:
-        self.sampler = sampler
-        self._tasks = _Tasks(sampler)
-        self._loader = DataLoader(
-            _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
-            sampler=self._tasks,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=2 if workers else None,
-            multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker,
-        )
-
-    def __len__(self) -> int:
-        """Return the steps of an epoch."""
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[Batch]]:
-        """Yield the rest of the epoch, step by step.
-
-        Raises:
-            FocaldetError: a picture cannot be read; the sentence is the reader's own.
-        """
-        micro_batches = iter(self._loader)
-        for size in self._tasks.step_sizes():
-            step = [_unpack(next(micro_batches)) for _ in range(size)]
-            self.sampler.advance()
-            yield step
-        self.sampler.finish_epoch()
+    loader = DataLoader(
+        _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
+        sampler=_Tasks(sampler),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers else None,
+        multiprocessing_context=_context() if workers else None,
+        worker_init_fn=_start_worker,
+    )
+    return PictureLoader(loader, sampler)
 
 
 def sample_rng(seed: int, epoch: int, draw: int) -> np.random.Generator:
@@ -112,16 +120,12 @@ class _Packed:
 class _Tasks:
     """The micro-batches of the epoch's remaining steps, one after the other, for the DataLoader."""
 
-    def __init__(self, sampler: GroupedSampler | OrderedSampler) -> None:
+    def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
 
     def __iter__(self) -> Iterator[_Task]:
         epoch = self.sampler.epoch
         return (_Task(epoch, draws) for step in list(self.sampler.steps()) for draws in step)
-
-    def step_sizes(self) -> list[int]:
-        """Return how many micro-batches each remaining step has."""
-        return [len(step) for step in self.sampler.steps()]
 
 
 class _Station(TorchDataset[object]):

@@ -3,7 +3,7 @@
 What a file may hold and what becomes of it:
 
 * the EXIF orientation is applied, so that a picture stands as its viewers show it;
-* grey and 1-bit pictures are repeated to three channels, palettes looked up, CMYK and other colour spaces turned to RGB;
+* grey and 1-bit pictures are repeated to three channels, palettes looked up, CMYK and the like turned to RGB;
 * of 16 bits a channel the high byte is kept, as OpenCV does;
 * transparency is dropped, not blended: the colours stay those that are in the file, again as OpenCV does;
 * of several frames or pages the first counts.

@@ -85,8 +85,9 @@ def trainable_objects(dataset: Dataset) -> Bools:
     limits = dataset.sizes[dataset.object_pictures]
     inside_x = np.minimum(x + width, limits[:, 1]) - np.maximum(x, 0)
     inside_y = np.minimum(y + height, limits[:, 0]) - np.maximum(y, 0)
-    inside = (inside_x > 0) & (inside_y > 0)
-    return ~dataset.ignore & inside & (dataset.areas > 0) & (width >= 1) & (height >= 1)
+    wanted: Bools = ~dataset.ignore & (inside_x > 0) & (inside_y > 0)
+    wanted &= (dataset.areas > 0) & (width >= 1) & (height >= 1)
+    return wanted
 
 
 def training_view(dataset: Dataset, *, empty_pictures: bool = False, min_side: int = 32) -> Dataset:

@@ -119,7 +119,7 @@ class GroupedSampler:
         return batches + [left[start : start + size] for start in range(0, len(left), size)]
 
 
-class OrderedSampler:
+class InOrder:
     """Every picture once, in order: for evaluation. A step is one micro-batch.
 
     Args:

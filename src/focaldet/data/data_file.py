@@ -1,0 +1,112 @@
+"""data.yaml: where the splits of a data set are and what its classes are called.
+
+Ours has `train`, `val`, `classes`, `format` and `ignored`; the YOLO world's has `path`, `train`, `val` and `names`.
+Both are read, mixed as well; keys that are not known are passed over, as other programs have their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from focaldet.data.dataset import Dataset
+from focaldet.data.folders import (
+    NoSplitError,
+    check_pictures,
+    listed_pictures,
+    open_coco,
+    open_folder,
+    open_yolo,
+    pictures_in,
+    yolo_classes,
+)
+from focaldet.errors import FocaldetError
+
+
+def open_data_file(path: Path, split: str, format: str | None = None) -> Dataset:
+    """Open a split as a data.yaml describes it.
+
+    * `train`, `val`: a folder, a COCO json, or a text file that lists pictures; relative to `path` or to the file.
+      A list of folders is taken for YOLO. Without both, the file's own folder is looked into.
+    * `names`: the classes of YOLO labels by number. `classes`: the classes that count, in their order; for YOLO labels
+      without `names` they are the names.
+    * `ignored`: classes whose objects are neither to be found nor background.
+
+    Raises:
+        NoSplitError: the file does not have this split.
+        FocaldetError: it is no such file, or what it names is not there.
+    """
+    content = _load(path)
+    format = format or content.get("format")
+    names = _names(content, path)
+    classes = _strings(content, "classes", path)
+    dataset = _open_split(path, content, split, format, names or classes)
+    dataset = dataset.with_ignored(_strings(content, "ignored", path) or [])
+    return dataset if classes is None or (names is None and dataset.format == "yolo") else dataset.with_classes(classes)
+
+
+def _open_split(
+    path: Path, content: dict[str, Any], split: str, format: str | None, names: list[str] | None
+) -> Dataset:
+    base = path.parent / str(content.get("path") or ".")
+    base = base if base.is_dir() else path.parent  # the YOLO world's `path` may be of another machine
+    entry = content.get(split) or (content.get("valid") if split == "val" else None)
+    if entry is None and not content.get("train") and not content.get("val"):
+        return open_folder(base, split, format)
+    if entry is None:
+        raise NoSplitError(f"{path} names no {split!r}")
+    targets = [_target(base, str(one), path) for one in (entry if isinstance(entry, list) else [entry])]
+    if targets[0].suffix == ".json":
+        return check_pictures(open_coco(targets[0], split))
+    if format in (None, "yolo") and (names is not None or yolo_classes(base)) and all(map(_has_yolo_labels, targets)):
+        pictures = [picture for target in targets for picture in _pictures_of(target, base)]
+        return open_yolo(pictures, names or yolo_classes(base) or [], split, path)
+    return open_folder(targets[0], split, format)
+
+
+def _has_yolo_labels(target: Path) -> bool:
+    """Whether a target can only be YOLO's: a list of pictures, or a folder of pictures that itself has no labels."""
+    return target.suffix == ".txt" or "images" in target.parts or bool(list(target.glob("*.txt")))
+
+
+def _pictures_of(target: Path, base: Path) -> list[Path]:
+    return pictures_in(target) if target.is_dir() else listed_pictures(target, [base / "images"])
+
+
+def _target(base: Path, entry: str, path: Path) -> Path:
+    """Return an entry's file or folder; some exports write `../train/images` for `train/images`."""
+    for candidate in (base / entry, base / entry.removeprefix("../")):
+        if candidate.exists():
+            return candidate
+    raise FocaldetError(f"{path} names {entry}, which does not exist in {base}")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise FocaldetError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise FocaldetError(f"{path} should hold lines such as 'train: images/train' and 'classes: [cat, dog]'")
+    return content
+
+
+def _names(content: dict[str, Any], path: Path) -> list[str] | None:
+    """Return `names`, written as a list or as {number: name}."""
+    names = content.get("names")
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise FocaldetError(f"'names' of {path} should number the classes 0 to {len(names) - 1}")
+        return [str(names[number]) for number in range(len(names))]
+    return _strings(content, "names", path)
+
+
+def _strings(content: dict[str, Any], key: str, path: Path) -> list[str] | None:
+    value = content.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise FocaldetError(f"{key!r} of {path} should be a list, such as [cat, dog]")
+    return [str(item) for item in value]
