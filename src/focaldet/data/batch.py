@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from focaldet.data.loader import build_loader as build_loader
 from focaldet.data.warp import Picture
 from focaldet.errors import FocaldetError
 from focaldet.structures import Batch, Sample, Truth, round_up
@@ -73,16 +73,15 @@ def normalize(
     sizes = [round_up(picture.shape[:2], pad) for picture in pictures]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     # Rows of W * channels numbers: long runs for the processor, where a broadcast over three channels is short ones.
-    rows = torch.zeros(len(pictures), height, width * channels)
-    mean_row = torch.tensor(mean, dtype=torch.float32).repeat(width)
-    std_row = torch.tensor(std, dtype=torch.float32).repeat(width)
+    rows = np.zeros((len(pictures), height, width * channels), dtype=np.float32)
+    mean_row, std_row = (np.tile(np.array(numbers, dtype=np.float32), width) for numbers in (mean, std))
     for row, picture in zip(rows, pictures, strict=True):
         ordered = picture[:, :, ::-1] if channel_order == "bgr" else picture
-        values = torch.from_numpy(ordered.copy()).flatten(1)
+        values = ordered.reshape(len(picture), -1)
         target = row[: values.shape[0], : values.shape[1]]
-        torch.sub(values, mean_row[: values.shape[1]], out=target)
-        target.div_(std_row[: values.shape[1]])
-    return rows.view(len(pictures), height, width, channels).permute(0, 3, 1, 2)
+        np.subtract(values, mean_row[: values.shape[1]], out=target, dtype=np.float32)
+        np.divide(target, std_row[: values.shape[1]], out=target)
+    return torch.from_numpy(rows.reshape(len(pictures), height, width, channels)).permute(0, 3, 1, 2)
 
 
 def truth_of(sample: Sample) -> Truth:

@@ -24,15 +24,44 @@ Sampler = GroupedSampler | InOrder
 
 
 class PictureLoader:
-    """Iterates over the rest of an epoch; each step is the list of its micro-batches, one Batch each.
+    """Iterates over the steps of an epoch; each is the list of its micro-batches, one Batch each.
 
     The sampler's position counts a step as soon as it is handed out, however far the workers are ahead; when the last
-    one is done the sampler goes to the next epoch. `build_loader` makes one.
+    one is done the sampler goes to the next epoch. Random choices of a sample depend on (seed, epoch, draw) alone: neither
+    the number of workers nor an interruption changes them.
+
+    Args:
+        dataset: the pictures.
+        transform: what is done to each sample.
+        sampler: which pictures make up a step.
+        collate: makes a Batch of a micro-batch's samples; it runs in the worker, so it may work out targets too.
+        workers: processes; 0 does all in this one.
+        seed: of the samples' random choices.
+        channels: of the pictures.
     """
 
-    def __init__(self, loader: DataLoader[object], sampler: Sampler) -> None:
-        self._loader = loader
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform,
+        sampler: Sampler,
+        collate: Collate,
+        *,
+        workers: int = 0,
+        seed: int = 0,
+        channels: int = 3,
+    ) -> None:
         self._sampler = sampler
+        self._loader = DataLoader(
+            _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
+            sampler=_Tasks(sampler),
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=2 if workers else None,
+            multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_start_worker,
+        )
 
     def __len__(self) -> int:
         """Return the steps of a whole epoch."""
@@ -51,43 +80,6 @@ class PictureLoader:
             self._sampler.advance()
             yield step
         self._sampler.finish_epoch()
-
-
-def build_loader(
-    dataset: Dataset,
-    transform: Transform,
-    sampler: Sampler,
-    collate: Collate,
-    *,
-    workers: int = 0,
-    seed: int = 0,
-    channels: int = 3,
-) -> PictureLoader:
-    """Return what iterates over the steps of an epoch.
-
-    Random choices of a sample depend on (seed, epoch, draw) alone: neither the number of workers nor an interruption
-    changes them.
-
-    Args:
-        dataset: the pictures.
-        transform: what is done to each sample.
-        sampler: which pictures make up a step.
-        collate: makes a Batch of a micro-batch's samples; it runs in the worker, so it may work out targets too.
-        workers: processes; 0 does all in this one.
-        seed: of the samples' random choices.
-        channels: of the pictures.
-    """
-    loader = DataLoader(
-        _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
-        sampler=_Tasks(sampler),
-        batch_size=None,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-        multiprocessing_context=_context() if workers else None,
-        worker_init_fn=_start_worker,
-    )
-    return PictureLoader(loader, sampler)
 
 
 def sample_rng(seed: int, epoch: int, draw: int) -> np.random.Generator:
