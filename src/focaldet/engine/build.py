@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ from focaldet.models.anchors import AnchorShapes
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.postprocess.detect import DetectRule
 from focaldet.recipes import Recipe
-from focaldet.structures import Batch, Sample, Size
+from focaldet.structures import Batch, Sample
 from focaldet.targets.assign import AssignRule
 from focaldet.targets.encode import build_targets
 
@@ -145,21 +144,22 @@ def _parameter_groups(recipe: Recipe, model: RetinaNet) -> dict[tuple[float, flo
     return groups
 
 
-def fit_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, list[str]]:
+def fit_recipe(recipe: Recipe, dataset: Dataset, asked: Collection[str] = ()) -> tuple[Recipe, list[str]]:
     """Let schedule and classes follow own data; returns the recipe for this data and a line on each thing changed.
 
     Classes are joined by name: data with exactly the recipe's names keeps the recipe's order. The rows' fixed number of
-    pictures an epoch holds for their own data only; warm-up then takes at most a tenth of the run.
+    pictures an epoch holds for their own data only; warm-up then takes at most a tenth of the run. Fields that the user
+    `asked` for stay.
     """
     lines = []
     if set(dataset.classes) != set(recipe.classes):
         lines.append(f"classes: {len(dataset.classes)} of the data instead of the recipe's {len(recipe.classes)}")
         recipe = recipe.replace(classes=dataset.classes)
-    if recipe.images_per_epoch not in (None, len(dataset)):
+    if "images_per_epoch" not in asked and recipe.images_per_epoch not in (None, len(dataset)):
         lines.append(f"schedule: {len(dataset):,} pictures an epoch (the data's) instead of {recipe.images_per_epoch:,}")
         recipe = recipe.replace(images_per_epoch=None)
     tenth = max(recipe.epochs * recipe.steps_per_epoch(len(dataset)) // 10, 1)
-    if recipe.warmup_steps > tenth:
+    if "warmup_steps" not in asked and recipe.warmup_steps > tenth:
         lines.append(f"schedule: warm-up of {tenth} steps (a tenth of the run) instead of {recipe.warmup_steps}")
         recipe = recipe.replace(warmup_steps=tenth)
     return recipe, lines
@@ -176,8 +176,3 @@ def check_precision(recipe: Recipe, device: torch.device) -> None:
     """Refuse bf16 where it would only be slow."""
     if recipe.precision == "bf16" and not bf16_is_native(device):
         raise FocaldetError(f"this machine's {device.type} only emulates bf16, which is slow; use precision=float32")
-
-
-def input_size(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Size:
-    """Return (height, width) of a picture."""
-    return int(image.shape[0]), int(image.shape[1])

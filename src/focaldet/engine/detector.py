@@ -25,8 +25,10 @@ from focaldet.engine.build import (
 )
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
-from focaldet.models.retinanet import RetinaNet, prepare_for_inference
-from focaldet.models.weights import imagenet_weights, load_backbone, load_strict
+from focaldet.models.imagenet import imagenet_weights
+from focaldet.models.inference import prepare_for_inference
+from focaldet.models.retinanet import RetinaNet
+from focaldet.models.weights import load_backbone, load_strict
 from focaldet.postprocess.detect import detect
 from focaldet.recipes import RECIPES, Recipe, get_recipe
 from focaldet.results.detections import Detections
@@ -63,7 +65,7 @@ class Detector:
         self._criterion = build_criterion(recipe)
         self._collate = build_collate(recipe, model.anchors)
         self._collate_bare = build_collate(recipe, None)
-        self._transform = build_transform(sizes=(recipe.test_size,), augment=(), train=False)
+        self._transform = build_transform((recipe.test_size,), train=False)
         self._inference: RetinaNet | None = None
 
     @property
@@ -80,7 +82,8 @@ class Detector:
 
         Call it again after changing `model`'s weights by hand.
         """
-        self._inference = prepare_for_inference(copy.deepcopy(self.model))
+        dtype = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
+        self._inference = prepare_for_inference(copy.deepcopy(self.model), dtype)
         return self
 
     def forward(self, images: Tensor) -> list[StageOutput]:
@@ -88,10 +91,8 @@ class Detector:
         if self._inference is None:
             self.prepare()
         assert self._inference is not None
-        images = images.to(self.device, memory_format=torch.channels_last)
-        bf16 = self.recipe.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self._inference(images)
+        with torch.inference_mode():
+            return self._inference(images.to(self.device, memory_format=torch.channels_last))
 
     def detect(self, batch: Batch, stages: list[StageOutput] | None = None) -> list[Detections]:
         """Return what is seen in each picture of a batch, in pixels of the original picture."""

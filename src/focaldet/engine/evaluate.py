@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from focaldet.data.batch import build_loader
 from focaldet.data.dataset import Dataset
 from focaldet.data.formats import open_dataset
+from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
 from focaldet.data.transforms import build_transform
 from focaldet.engine.build import build_collate, build_criterion
@@ -85,12 +87,11 @@ def evaluate_detector(
     """
     refuse_unknown_classes(detector, dataset)
     listener = listener or Quiet()
-    truth_dataset = dataset.with_classes(detector.classes, missing_ok=True)
     criterion = build_criterion(detector.recipe)
     detections: list[Detections] = []
     sums: dict[str, float] = {}
     listener.start(len(dataset), "scoring")
-    for batch in _batches(detector, truth_dataset, workers):
+    for batch in _batches(detector, in_classes(dataset, detector.classes), workers):
         stages = detector.forward(batch.images)
         detections += detector.detect(batch, stages)
         assert batch.targets is not None
@@ -106,10 +107,24 @@ def evaluate_detector(
 
 def _batches(detector: Detector, dataset: Dataset, workers: int) -> Iterator[Batch]:
     recipe = detector.recipe
-    transform = build_transform(sizes=(recipe.test_size,), augment=(), train=False)
-    collate = build_collate(recipe, detector.model.anchors)
-    for batches in build_loader(dataset, transform, InOrder(len(dataset), 1), collate, workers=workers, seed=recipe.seed):
-        yield from batches
+    steps = PictureLoader(
+        dataset,
+        build_transform((recipe.test_size,), train=False),
+        InOrder(len(dataset)),
+        build_collate(recipe, detector.model.anchors),
+        workers=workers,
+        seed=recipe.seed,
+        channels=recipe.in_channels,
+    )
+    for step in steps:
+        yield from step
+
+
+def in_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """Return a dataset with its labels counted in a longer class list, joined by name."""
+    new_labels = np.array([classes.index(name) for name in dataset.classes], dtype=np.int64)
+    labels = np.where(dataset.labels >= 0, new_labels[dataset.labels], dataset.labels)
+    return dataclasses.replace(dataset, labels=labels)
 
 
 def refuse_unknown_classes(detector: Detector, dataset: Dataset) -> None:

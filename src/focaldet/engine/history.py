@@ -39,7 +39,7 @@ class History:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
 
-    def write(self, **figures: float) -> None:
+    def write(self, **figures: float | None) -> None:
         """Close a row: the means of the steps since the last one, and figures of its own."""
         means = {name: value / self._count for name, value in self._sums.items()} if self._count else {}
         row = {name: value for name, value in {**means, **figures}.items() if name in COLUMNS and value is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from focaldet.data.batch import build_loader
 from focaldet.data.dataset import Dataset
 from focaldet.data.formats import open_dataset
+from focaldet.data.loader import PictureLoader
 from focaldet.data.published import training_view
 from focaldet.data.sampler import GroupedSampler
 from focaldet.data.transforms import build_transform
@@ -45,8 +44,9 @@ from focaldet.engine.progress import Listener, Quiet
 from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
+from focaldet.models.imagenet import imagenet_weights
 from focaldet.models.retinanet import RetinaNet
-from focaldet.models.weights import imagenet_weights, load_backbone, load_fitting
+from focaldet.models.weights import load_backbone, load_fitting
 from focaldet.recipes import Recipe, get_recipe
 from focaldet.structures import Batch
 
@@ -152,7 +152,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> 
         raise FocaldetError(f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes")
     if len(training) < len(dataset):
         notes.append(f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)")
-    recipe, lines = fit_recipe(recipe, training)
+    recipe, lines = fit_recipe(recipe, training, changes)
     training = training.with_classes(recipe.classes)
     validation = open_dataset(data, "val", classes=asked, missing_ok=True)
     notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
@@ -261,7 +261,11 @@ class Trainer:
         self.optimizer = build_optimizer(recipe, self.model)
         self.schedule = job.schedule
         self.sampler = GroupedSampler(
-            job.training.portrait, batch=recipe.batch, groups=recipe.batch // recipe.normalize_over, seed=recipe.seed
+            job.training.tall,
+            batch=recipe.batch,
+            normalize_over=recipe.normalize_over,
+            seed=recipe.seed,
+            images_per_epoch=recipe.images_per_epoch,
         )
         self.ema = None
         if recipe.ema is not None:
@@ -315,12 +319,18 @@ class Trainer:
             for line in report.lines():
                 self.say(line)
 
-    def loader(self) -> Iterable[list[Batch]]:
+    def loader(self) -> PictureLoader:
         """Return the rest of this epoch, a step at a time, each as its groups that share a normalizer."""
         recipe = self.recipe
-        transform = build_transform(sizes=recipe.sizes, augment=recipe.augment, train=True)
-        collate = build_collate(recipe, self.model.anchors)
-        return build_loader(self.job.training, transform, self.sampler, collate, workers=self.workers, seed=recipe.seed)
+        return PictureLoader(
+            self.job.training,
+            build_transform(recipe.sizes, recipe.augment, train=True),
+            self.sampler,
+            build_collate(recipe, self.model.anchors),
+            workers=self.workers,
+            seed=recipe.seed,
+            channels=recipe.in_channels,
+        )
 
     # --- the loop ---
     def run(self) -> Run:
@@ -396,7 +406,7 @@ class Trainer:
         figures: dict[str, float] = {}
         if self.job.validation is not None:
             evaluation = self.validate()
-            figures = {**evaluation.scores.overall(), "val_loss": evaluation.losses["loss"]}
+            figures = {**evaluation.scores.figures, "val_loss": evaluation.losses["loss"]}
             self.scores = evaluation.scores
         self.history.write(
             epoch=self.epoch, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures
