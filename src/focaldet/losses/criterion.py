@@ -1,0 +1,146 @@
+"""What the stages of a detector said, held against what they should have said: sums, normalizers and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from focaldet.errors import FocaldetError
+from focaldet.losses.box import giou_loss, l1_loss, smooth_l1_loss
+from focaldet.losses.focal import focal_loss
+from focaldet.structures import StageOutput, StageTargets
+
+BoxLoss = Literal["l1", "smooth_l1", "giou"]
+
+EPSILON = torch.finfo(torch.float32).eps
+"""Added to every normalizer by the published programs."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The losses of RetinaNet and of whatever refines it (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+
+    Every loss is a sum over the batch divided by its positives, where a picture without any counts as one.
+
+    Attributes:
+        alpha: focal loss's weight of the class that is there.
+        gamma: focal loss's fading of easy elements.
+        box_loss: on the deltas of positives, or on the boxes they mean ("giou").
+        box_beta: where smooth L1 turns from square to straight.
+        box_weight: factor on the box loss.
+    """
+
+    alpha: float = 0.25
+    gamma: float = 2.0
+    box_loss: BoxLoss = "l1"
+    box_beta: float = 1 / 9
+    box_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.alpha <= 1 and self.gamma >= 0 and self.box_beta >= 0):
+            given = f"alpha={self.alpha}, gamma={self.gamma}, box_beta={self.box_beta}"
+            raise FocaldetError(f"{given}: alpha must lie in 0 to 1, gamma and box_beta must not be negative")
+        if self.box_loss not in get_args(BoxLoss):
+            raise FocaldetError(f"box_loss={self.box_loss!r} is not one of {', '.join(get_args(BoxLoss))}")
+
+    def __call__(self, stages: Sequence[StageOutput], targets: Sequence[StageTargets]) -> dict[str, Tensor]:
+        """Return {"class", "box", "loss"}, scalars with gradients; "loss" is the sum of all others.
+
+        The names of stages after the first begin with "refine1_", "refine2_" and so on. Without any truth in the batch
+        the box loss is exactly 0, and still part of the graph.
+
+        Args:
+            stages: what was said, one a stage.
+            targets: what should have been said, one a stage; on the stages' device or, to spare it waiting, on the CPU.
+        """
+        if len(stages) != len(targets):
+            raise FocaldetError(f"{len(stages)} stages come with {len(targets)} targets; give one each")
+        losses: dict[str, Tensor] = {}
+        for number, (stage, target) in enumerate(zip(stages, targets, strict=True)):
+            prefix = f"refine{number}_" if number else ""
+            by_class, by_box = self.per_level(stage, target)
+            losses[prefix + "class"], losses[prefix + "box"] = by_class.sum(), by_box.sum()
+        return {**losses, "loss": torch.stack(list(losses.values())).sum()}
+
+    def per_level(self, stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
+        """Return the class losses (L,) and box losses (L,) of each level of one stage, normalized and weighted."""
+        device = stage.logits[0].device
+        positives = targets.num_positives.clamp(min=1).sum().double() + EPSILON
+        normalizer = positives.to(device, torch.float32)
+        by_class, by_box = [], []
+        for level, rows in enumerate(rows_by_level(stage, targets)):
+            here = targets.labels[rows.members].to(device), targets.deltas[rows.members].to(device)
+            shown, excluded = rows.positives.to(device), rows.excluded.to(device)
+            logits = stage.logits[level]
+            by_class.append(focal_loss(logits, shown, here[0], excluded, normalizer, self.alpha, self.gamma))
+            by_box.append(self._box_loss(stage, level, shown, here[1]) / normalizer * self.box_weight)
+        return torch.stack(by_class), torch.stack(by_box)
+
+    def _box_loss(self, stage: StageOutput, level: int, rows: Tensor, targets: Tensor) -> Tensor:
+        deltas = stage.deltas[level].flatten(0, 1)[rows]
+        if self.box_loss == "l1":
+            return l1_loss(deltas, targets)
+        if self.box_loss == "smooth_l1":
+            return smooth_l1_loss(deltas, targets, self.box_beta)
+        anchors = stage.anchors[level].expand(len(stage.deltas[level]), -1, -1)
+        count = anchors.shape[1]
+        return giou_loss(deltas, targets, anchors[rows // count, rows % count])
+
+
+@dataclass(frozen=True)
+class LevelRows:
+    """What concerns one level of a batch, by rows of its joined (B * A_l, ...) maps.
+
+    Attributes:
+        members: (P_l,) which of the batch's positives lie on this level.
+        positives: (P_l,) their rows, rising.
+        excluded: (E_l,) rows that take no part, rising.
+    """
+
+    members: Tensor
+    positives: Tensor
+    excluded: Tensor
+
+
+def rows_by_level(stage: StageOutput, targets: StageTargets) -> Iterator[LevelRows]:
+    """Split flat anchor numbers, which run picture by picture, into rows of each level.
+
+    Raises:
+        FocaldetError: the targets are for another number of anchors, pictures or classes than the stage has.
+    """
+    _check(stage, targets)
+    total, first = targets.num_anchors, 0
+    for logits in stage.logits:
+        count = logits.shape[1]
+        members, positives = _rows(targets.positives, total, first, count)
+        excluded = _rows(targets.ignored, total, first, count)[1]
+        if targets.valid is not None:
+            outside = (~targets.valid[:, first : first + count]).flatten().nonzero()[:, 0]
+            excluded = torch.cat([excluded, outside]).sort().values
+        yield LevelRows(members, positives, excluded)
+        first += count
+
+
+def _rows(flat: Tensor, total: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return which of the flat numbers lie on a level of `count` anchors from `first`, and their rows there."""
+    picture, anchor = flat // total, flat % total - first
+    members = ((anchor >= 0) & (anchor < count)).nonzero()[:, 0]
+    return members, picture[members] * count + anchor[members]
+
+
+def _check(stage: StageOutput, targets: StageTargets) -> None:
+    batch, _, classes = stage.logits[0].shape
+    anchors = sum(logits.shape[1] for logits in stage.logits)
+    said, asked = (batch, anchors), (len(targets.num_positives), targets.num_anchors)
+    if said != asked:
+        raise FocaldetError(
+            f"the model speaks for {said[0]} pictures of {said[1]} anchors, the targets for {asked[0]} of {asked[1]}; "
+            "build the targets for the same batch and anchors"
+        )
+    if targets.labels.is_cpu and len(targets.labels) and int(targets.labels.max()) >= classes:
+        label = int(targets.labels.max())
+        raise FocaldetError(f"a truth box has label {label}, but the model has {classes} classes, 0 to {classes - 1}")

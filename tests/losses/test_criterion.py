@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from focaldet.errors import FocaldetError
+from focaldet.losses.criterion import EPSILON, Criterion, rows_by_level
+from focaldet.losses.focal import focal_loss
+from focaldet.structures import StageOutput, StageTargets
+
+COUNTS, CLASSES, BATCH = (24, 9, 3), 5, 2
+NONE = torch.zeros(0, dtype=torch.int64)
+
+
+def _stage(seed: int = 0, dtype: torch.dtype = torch.float32) -> StageOutput:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(count: int, numbers: int) -> Tensor:
+        return torch.randn(BATCH, count, numbers, generator=generator).to(dtype).requires_grad_()
+
+    corner = [torch.rand(1, count, 2, generator=generator) * 100 for count in COUNTS]
+    anchors = [torch.cat([low, low + 20], -1) for low in corner]
+    return StageOutput([random(n, CLASSES) for n in COUNTS], [random(n, 4) for n in COUNTS], anchors)
+
+
+def _targets(positives: list[int], ignored: list[int], valid: Tensor | None = None) -> StageTargets:
+    flat, total = torch.tensor(positives, dtype=torch.int64), sum(COUNTS)
+    return StageTargets(
+        positives=flat,
+        labels=flat % CLASSES,
+        deltas=(flat[:, None] % 7 - 3) * torch.tensor([[0.1, 0.2, -0.1, 0.3]]),
+        truths=torch.zeros_like(flat),
+        ignored=torch.tensor(ignored, dtype=torch.int64),
+        valid=valid,
+        num_positives=torch.bincount(flat // total, minlength=BATCH),
+        num_anchors=total,
+    )
+
+
+SOME = _targets([3, 23, 24, 35, 36, 60, 70], [0, 5, 30, 40, 71])
+
+
+def _flat_losses(stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
+    """The same sums over the joined levels."""
+    logits, deltas, _ = stage.flat()
+    excluded = targets.ignored
+    if targets.valid is not None:
+        excluded = torch.cat([excluded, (~targets.valid).flatten().nonzero()[:, 0]]).sort().values
+    average = targets.num_positives.clamp(min=1).sum().item() + EPSILON
+    by_class = focal_loss(logits, targets.positives, targets.labels, excluded, average)
+    return by_class, (deltas.flatten(0, 1)[targets.positives] - targets.deltas).abs().sum() / average
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_levels_sum_up_to_the_whole(masked: bool) -> None:
+    stage, valid = _stage(), None
+    if masked:
+        valid = torch.ones(BATCH, sum(COUNTS), dtype=torch.bool)
+        valid[1, 10:20] = valid[1, 33] = False
+    targets = replace(SOME, valid=valid)
+    losses = Criterion()([stage], [targets])
+    by_class, by_box = _flat_losses(stage, targets)
+    torch.testing.assert_close(losses["class"], by_class)
+    torch.testing.assert_close(losses["box"], by_box)
+    torch.testing.assert_close(losses["loss"], by_class + by_box)
+    assert list(losses) == ["class", "box", "loss"]
+
+
+def test_rows_of_a_level() -> None:
+    first, second, third = rows_by_level(_stage(), SOME)  # anchors 0-23, 24-32, 33-35; the second picture starts at 36
+    assert first.positives.tolist() == [3, 23, 24] and first.excluded.tolist() == [0, 5, 28]
+    assert second.positives.tolist() == [0, 9] and second.excluded.tolist() == [6]
+    assert third.positives.tolist() == [2, 4] and third.excluded.tolist() == [5]
+    assert second.members.tolist() == [2, 5] and third.members.tolist() == [3, 6]
+
+
+def test_normalizer_counts_every_picture_at_least_once() -> None:
+    stage = _stage()
+    one_sided = _targets([3, 4, 5], [])  # three positives on the first picture, none on the second
+    alone = Criterion().per_level(stage, one_sided)[1].sum()
+    expected = (stage.deltas[0][0, 3:6] - one_sided.deltas).abs().sum() / (3 + 1 + EPSILON)
+    torch.testing.assert_close(alone, expected)
+
+
+def test_without_truth_the_box_loss_is_zero_and_still_in_the_graph() -> None:
+    stage = _stage()
+    for box_loss in ("l1", "smooth_l1", "giou"):
+        losses = Criterion(box_loss=box_loss)([stage], [_targets([], [])])
+        assert losses["box"].item() == 0 and losses["class"] > 0
+        losses["loss"].backward()
+    assert all(deltas.grad is not None and deltas.grad.eq(0).all() for deltas in stage.deltas)
+    assert all(logits.grad is not None and logits.grad.isfinite().all() for logits in stage.logits)
+
+
+def test_refining_stages_have_names_of_their_own_and_all_is_summed() -> None:
+    losses = Criterion()([_stage(0), _stage(1), _stage(2)], [SOME, SOME, SOME])
+    names = ["class", "box", "refine1_class", "refine1_box", "refine2_class", "refine2_box"]
+    assert list(losses) == [*names, "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack([losses[name] for name in names]).sum())
+
+
+def test_box_weight_and_giou() -> None:
+    stage = _stage()
+    plain, heavy = Criterion()([stage], [SOME]), Criterion(box_weight=2.5)([stage], [SOME])
+    torch.testing.assert_close(heavy["box"], 2.5 * plain["box"])
+    own = [anchors.expand(BATCH, -1, -1).contiguous() for anchors in stage.anchors]
+    giou = Criterion(box_loss="giou")
+    shared_anchors, own_anchors = giou([stage], [SOME]), giou([replace(stage, anchors=own)], [SOME])
+    assert 0 < shared_anchors["box"] < 2 * len(SOME.positives)
+    assert torch.equal(shared_anchors["box"], own_anchors["box"])
+
+
+def test_a_perfect_answer_costs_nothing() -> None:
+    stage = _stage()
+    logits = torch.full((BATCH, sum(COUNTS), CLASSES), -50.0)
+    logits.view(-1, CLASSES)[SOME.positives, SOME.labels] = 50.0
+    deltas = torch.zeros(BATCH, sum(COUNTS), 4)
+    deltas.view(-1, 4)[SOME.positives] = SOME.deltas
+    perfect = StageOutput(list(logits.split(COUNTS, 1)), list(deltas.split(COUNTS, 1)), stage.anchors)
+    for box_loss in ("l1", "smooth_l1", "giou"):
+        assert Criterion(box_loss=box_loss)([perfect], [SOME])["loss"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_half_precision_goes_in_and_float32_comes_out() -> None:
+    stage = _stage(dtype=torch.bfloat16)
+    losses = Criterion()([stage], [SOME])
+    losses["loss"].backward()
+    assert losses["loss"].dtype == torch.float32
+    assert all(t.grad is not None and t.grad.dtype == torch.bfloat16 for t in stage.logits + stage.deltas)
+
+
+def test_faults_are_said() -> None:
+    with pytest.raises(FocaldetError, match="1 stages come with 2 targets"):
+        Criterion()([_stage()], [SOME, SOME])
+    with pytest.raises(FocaldetError, match="2 pictures of 36 anchors, the targets for 2 of 40"):
+        Criterion()([_stage()], [replace(SOME, num_anchors=40)])
+    with pytest.raises(FocaldetError, match="label 9, but the model has 5 classes, 0 to 4"):
+        Criterion()([_stage()], [replace(SOME, labels=SOME.labels + 5)])
+    with pytest.raises(FocaldetError, match="not one of l1, smooth_l1, giou"):
+        Criterion(box_loss="iou")
+    with pytest.raises(FocaldetError, match=r"gamma=-1"):
+        Criterion(gamma=-1)
