@@ -1,0 +1,61 @@
+"""Peak memory of a contender: a fresh process for each, since a peak never comes down again.
+
+`python -m focaldet.bench.memory NAME TASK HEIGHT WIDTH DTYPE` is that process; it prints the peak in MiB.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from focaldet.bench.contenders import CONTENDERS
+from focaldet.structures import Size
+
+RUNS = 3
+"""A second and third run may need more than the first: what was freed lies in pieces."""
+
+
+def peak_memory(name: str, task: str, size: Size, dtype: torch.dtype) -> float:
+    """Return the most memory, in MiB, that a process holds which imports, builds and runs one contender.
+
+    Args:
+        name: of the contender.
+        task: "inference" or "training".
+        size: (height, width) of the picture.
+        dtype: what to compute in; of training, float32.
+    """
+    arguments = [name, task, *map(str, size), str(dtype).removeprefix("torch.")]
+    command = [sys.executable, "-m", "focaldet.bench.memory", *arguments]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def main(name: str, task: str, height: str, width: str, dtype: str) -> None:
+    """Run a contender and print the peak."""
+    contender = next(contender for contender in CONTENDERS if contender.name == name)
+    size = (int(height), int(width))
+    made = contender.training(size) if task == "training" else contender.inference(size, getattr(torch, dtype))
+    for _ in range(RUNS):
+        made.run()
+    print(own_peak())
+
+
+def own_peak() -> float:
+    """Return the peak resident memory of this process, in MiB.
+
+    Linux starts the counter of getrusage at the size of the parent, which may be larger; its own page on the process
+    does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
