@@ -1,14 +1,14 @@
-"""How many pairs pass the threshold on each level of the stored models. Their detections: `tests/engine/test_golden.py`."""
+"""How many pairs pass the threshold on each level of the stored models; their boxes: `tests/engine/test_golden.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import golden_rules
 import numpy as np
 import pytest
 import torch
 
+import golden_rules
 from focaldet.postprocess.detect import DetectRule, select_pairs
 
 CASES = {"eval_a": "a", "eval_b": "b", "eval_pair": "ac"}
