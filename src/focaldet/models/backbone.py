@@ -28,16 +28,23 @@ class Backbone(nn.Module):
     Args:
         body: the network; images (B, channels, H, W) to a list of maps.
         name: its name in timm.
+        in_channels: channels of a picture.
         channels: channels of the maps.
         frozen: modules of the body that never learn.
         norm: what the batch norms of the others learn.
     """
 
     def __init__(
-        self, body: nn.Module, name: str, channels: Sequence[int], frozen: Sequence[nn.Module], norm: Norm
+        self,
+        body: nn.Module,
+        name: str,
+        in_channels: int,
+        channels: Sequence[int],
+        frozen: Sequence[nn.Module],
+        norm: Norm,
     ) -> None:
         super().__init__()
-        self.body, self.name, self.channels, self.norm = body, name, tuple(channels), norm
+        self.body, self.name, self.in_channels, self.channels = body, name, in_channels, tuple(channels)
         batch_norms = [module for module in body.modules() if isinstance(module, BATCH_NORMS)]
         fixed_norms = [] if norm == "trained" else batch_norms
         for module in [*frozen, *(fixed_norms if norm == "frozen" else [])]:
@@ -85,7 +92,8 @@ def build_backbone(
         move_strides_forward(body, name)
     if norm != "trained":  # the statistics never change: convolution and norm are one linear map
         fold_norms(body, in_channels)
-    return Backbone(body, name, body.feature_info.channels(), _frozen_modules(body, name, frozen), norm).train()
+    parts = _frozen_modules(body, name, frozen)
+    return Backbone(body, name, in_channels, body.feature_info.channels(), parts, norm).train()
 
 
 def _create(name: str, **arguments: Any) -> Any:

@@ -61,9 +61,14 @@ class FoldedConv2d(nn.Module):
         self.padding = (0, 0) if self.same else conv.padding
         self._norm = (norm,)  # in a tuple: the norm is registered where it was, under its own name
 
+    @property
+    def norm(self) -> FoldedNorm:
+        """The norm whose work this does."""
+        return self._norm[0]
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight (out, in / groups, kh, kw) and bias (out,) of convolution and norm together."""
-        scale, shift = self._norm[0].scale_and_shift()
+        scale, shift = self.norm.scale_and_shift()
         bias = shift if self.bias is None else shift + self.bias * scale
         return self.weight * scale[:, None, None, None], bias
 

@@ -17,7 +17,10 @@ from focaldet.models.anchors import AnchorShapes
 from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
 from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL
 from focaldet.models.heads import Head
+from focaldet.models.inference import prepare_for_inference
 from focaldet.structures import Size, StageOutput
+
+__all__ = ["RetinaNet", "build_retinanet", "prepare_for_inference"]
 
 
 class RetinaNet(nn.Module):

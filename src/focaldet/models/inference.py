@@ -1,0 +1,219 @@
+"""The network that predicts: norms folded for good, activations and sums inside the convolutions, weights packed once.
+
+`prepare_for_inference` turns a model into one that answers the same, up to rounding, in less time and memory, and that
+cannot learn. On the CPU it uses the fused convolutions of oneDNN that compiled models use too; where these are missing,
+and on other devices, the same steps run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from timm.layers.padding import pad_same
+from timm.models._features import FeatureListNet
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+from focaldet.models.folding import FoldedConv2d, FoldedNorm, fold_norms
+from focaldet.models.heads import ConvReLU
+
+Model = TypeVar("Model", bound=nn.Module)
+
+FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.Identity: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+"""Name and numbers that oneDNN gives an activation; others run behind the convolution."""
+
+PACKING_SIZE = 64
+"""Height and width of the map that weights are packed for; the packing hardly depends on it."""
+
+
+def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> Model:
+    """Turn a detector, in place, into one that only predicts; returns it.
+
+    Its weights change their form: hand in a copy where the model is still needed, and save that one.
+
+    Args:
+        model: on the device where it will work, with its norms inside `backbone.body`.
+        dtype: in which the network computes and answers; images of another type are cast.
+    """
+    model.eval().requires_grad_(False)
+    backbone: Any = model.backbone
+    fold_norms(backbone.body, backbone.in_channels)
+    _hand_over_activations(backbone.body)
+    _replace(model, _is_plain_block, FusedBlock)
+    _replace(model, lambda module: isinstance(module, FoldedConv2d), FusedConv2d.of_folded)
+    _replace(model, lambda module: isinstance(module, FoldedNorm), lambda norm: norm.act)
+    _replace(model, lambda module: isinstance(module, ConvReLU), lambda conv: FusedConv2d.of(conv, nn.ReLU()))
+    _replace(model, _is_plain_conv, FusedConv2d.of)
+    model.to(dtype=dtype)
+    for module in model.modules():
+        if isinstance(module, FusedConv2d):
+            module.pack()
+    return model
+
+
+def _replace(model: nn.Module, wanted: Callable[[nn.Module], bool], make: Callable[[Any], nn.Module]) -> None:
+    for name in [name for name, module in model.named_modules() if wanted(module)]:
+        model.set_submodule(name, make(model.get_submodule(name)))
+
+
+def _is_plain_conv(module: nn.Module) -> bool:
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple)
+
+
+def _hand_over_activations(body: nn.Module) -> None:
+    """Give a norm the activation right behind it, in parts of the network that run their children in order."""
+    for sequence in [module for module in body.modules() if isinstance(module, (nn.Sequential, FeatureListNet))]:
+        for (_, norm), (name, activation) in pairwise(list(sequence.named_children())):
+            if isinstance(norm, FoldedNorm) and type(norm.act) is nn.Identity and type(activation) in FUSED_ACTIVATIONS:
+                norm.act = activation
+                sequence.set_submodule(name, nn.Identity())
+
+
+class FusedConv2d(nn.Module):
+    """A convolution, what is to be added to its result, and an activation, in one pass over the map.
+
+    Args:
+        weight: (out, in / groups, kh, kw).
+        bias: (out,), or None.
+        conv: whose stride, padding, dilation and groups to take.
+        activation: comes last.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d | FoldedConv2d, activation: nn.Module
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", weight.new_zeros(len(weight)) if bias is None else bias)
+        self.in_channels, self.kernel_size = conv.in_channels, list(conv.kernel_size)
+        self.stride, self.padding = list(conv.stride), [int(number) for number in conv.padding]
+        self.dilation, self.groups = list(conv.dilation), conv.groups
+        self.same = isinstance(conv, FoldedConv2d) and conv.same
+        fused = FUSED_ACTIVATIONS.get(type(activation))
+        self.activation_name, self.activation_numbers = fused or ("none", [])
+        self.activation_behind = nn.Identity() if fused else activation
+        self.activation = activation
+        self.packed: Tensor | None = None
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, activation: nn.Module | None = None) -> FusedConv2d:
+        """Return what computes the convolution and the activation behind it."""
+        bias = None if conv.bias is None else conv.bias.detach()
+        return cls(conv.weight.detach(), bias, conv, activation or nn.Identity())
+
+    @classmethod
+    def of_folded(cls, conv: FoldedConv2d) -> FusedConv2d:
+        """Return what computes the convolution, its norm, and the activation that the norm holds, which it loses."""
+        weight, bias = conv.folded()
+        activation, conv.norm.act = conv.norm.act, nn.Identity()
+        return cls(weight.detach(), bias.detach(), conv, activation)
+
+    def pack(self) -> None:
+        """Bring the weight into the order that the machine wants."""
+        weight = self.weight
+        if weight.device.type == "cpu" and fused_convolutions_work(weight.dtype):
+            size = [1, self.in_channels, PACKING_SIZE, PACKING_SIZE]
+            self.packed = pack_weight(weight, self.padding, self.stride, self.dilation, self.groups, size)
+            del self.weight  # all of it is in `packed`
+        else:
+            self.weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, image_map: Tensor, addend: Tensor | None = None) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H', W').
+
+        Args:
+            image_map: cast to the weight's type.
+            addend: (B, out, H', W'), added before the activation; overwritten.
+        """
+        image_map = image_map.to(self.bias.dtype)
+        if self.same:
+            image_map = pad_same(image_map, self.kernel_size, self.stride, self.dilation)
+        result = self._in_steps(image_map, addend) if self.packed is None else self._fused(image_map, addend)
+        return result
+
+    def _in_steps(self, image_map: Tensor, addend: Tensor | None) -> Tensor:
+        result = F.conv2d(image_map, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        answer: Tensor = self.activation(result if addend is None else result.add_(addend))
+        return answer
+
+    def _fused(self, image_map: Tensor, addend: Tensor | None) -> Tensor:
+        geometry = (self.packed, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        activation = (self.activation_name, self.activation_numbers, "")
+        if addend is None:
+            result = torch.ops.mkldnn._convolution_pointwise(image_map, *geometry, *activation)
+        else:
+            fused_sum = torch.ops.mkldnn._convolution_pointwise_.binary
+            result = fused_sum(addend, image_map, *geometry, "add", 1.0, *activation)
+        answer: Tensor = self.activation_behind(result)
+        return answer
+
+
+def pack_weight(weight: Tensor, *geometry: Any) -> Tensor:
+    """Return a weight as oneDNN keeps it for a convolution of this padding, stride, dilation, groups and input size."""
+    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *geometry)
+    return packed
+
+
+@cache
+def fused_convolutions_work(dtype: torch.dtype) -> bool:
+    """Try oneDNN's fused convolutions, which are no public part of torch, on small numbers."""
+    image_map = torch.linspace(-1, 1, 2 * 16 * 5 * 7).reshape(2, 16, 5, 7).to(dtype, memory_format=torch.channels_last)
+    weight, bias = (
+        torch.linspace(-1, 1, 16 * 16 * 9).reshape(16, 16, 3, 3).to(dtype),
+        torch.linspace(-1, 1, 16).to(dtype),
+    )
+    try:
+        conv = FusedConv2d(weight, bias, nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+        expected = [conv._in_steps(image_map, addend) for addend in (None, image_map)]
+        conv.packed = pack_weight(weight, [1, 1], [1, 1], [1, 1], 1, list(image_map.shape))
+        found = [conv._fused(image_map, addend) for addend in (None, image_map.clone())]
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return all(torch.allclose(*pair, rtol=0.05, atol=0.05) for pair in zip(found, expected, strict=True))
+
+
+def _is_plain_block(module: nn.Module) -> bool:
+    """Tell whether a ResNet's block does nothing between its convolutions that `FusedBlock` lacks."""
+    if not isinstance(module, (BasicBlock, Bottleneck)):
+        return False
+    extras: tuple[Any, ...] = (module.se, module.drop_path, module.drop_block, module.aa)
+    convs = [child for name, child in module.named_children() if name.startswith("conv")]
+    activations = [child for name, child in module.named_children() if name.startswith("act")]
+    return (
+        all(extra is None or isinstance(extra, nn.Identity) for extra in extras)
+        and all(isinstance(conv, FoldedConv2d) for conv in convs)
+        and all(isinstance(activation, nn.ReLU) for activation in activations)
+    )
+
+
+class FusedBlock(nn.Module):
+    """A ResNet's block, with every ReLU and the sum inside the convolutions."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        convs = [child for name, child in block.named_children() if name.startswith("conv")]
+        for conv in convs:
+            conv.norm.act = nn.ReLU()
+        self.convs = nn.ModuleList(FusedConv2d.of_folded(conv) for conv in convs)
+        self.downsample = block.downsample
+
+    def forward(self, image_map: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H / stride, W / stride); overwrites its input where that is the shortcut."""
+        *first, last = self.convs
+        shortcut = image_map if self.downsample is None else self.downsample(image_map)
+        for conv in first:
+            image_map = conv(image_map)
+        result: Tensor = last(image_map, shortcut)
+        return result
