@@ -17,7 +17,7 @@ Records = list[dict[str, Any]]
 
 
 def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
-    """Read a COCO json; the pictures are not looked at, unless the file lacks their sizes.
+    """Read a COCO json; no picture is opened, unless the file lacks their sizes.
 
     Labels follow the order of the file's categories (spec section 10). Boxes that are not finite, negative or without
     area, and objects of pictures that are not listed, are left out and counted.
@@ -25,17 +25,17 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
     Args:
         path: the json.
         split: "train" or "val", for the record.
-        folder: where the pictures are; the json's own folder by default.
+        folder: where the pictures are; None looks for the first one in the usual places.
 
     Raises:
         FocaldetError: not COCO json, no pictures, two pictures of one id, a category without a name.
     """
-    folder = path.parent if folder is None else folder
     content = load_coco(path)
     images, annotations = content["images"], content["annotations"]
     if not images:
         raise FocaldetError(f"{path} lists no pictures")
     names = [_text(image, "file_name", f"picture {number + 1} of {path}") for number, image in enumerate(images)]
+    folder = find_pictures(path, split, names[0]) if folder is None else folder
     ids = _numbers(images, "id", f"{path}: pictures")
     _refuse_twins(ids, names, path)
     classes, category_ids = _read_categories(content["categories"], path)
@@ -64,7 +64,8 @@ def load_coco(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FocaldetError(f"{path} is not valid JSON ({error}); a COCO json is expected") from error
     if isinstance(content, list):
-        hint = "COCO results (detections)" if content and "score" in content[0] else "a list"
+        scored = bool(content) and isinstance(content[0], dict) and "score" in content[0]
+        hint = "COCO results (detections)" if scored else "a list"
         raise FocaldetError(f"{path} holds {hint}, not a COCO data set with images, annotations and categories")
     lists = content if isinstance(content, dict) else {}
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(lists.get(key), list)]

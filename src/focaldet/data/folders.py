@@ -6,10 +6,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from focaldet.data.coco import find_pictures, read_coco
+from focaldet.data.coco import read_coco
 from focaldet.data.dataset import FORMAT_NAMES, Dataset
 from focaldet.data.voc import read_voc
 from focaldet.data.yolo import read_yolo
@@ -62,7 +61,6 @@ def open_coco(path: Path, split: str, stems: set[str] | None = None) -> Dataset:
         stems: the pictures of the split, where the json holds more; None takes all.
     """
     dataset = read_coco(path, split)
-    dataset = replace(dataset, folder=find_pictures(path, split, dataset.name(0)))
     if stems is not None:
         dataset = dataset.select([k for k in range(len(dataset)) if Path(dataset.name(k)).stem in stems])
     return dataset

@@ -27,8 +27,8 @@ class PictureLoader:
     """Iterates over the steps of an epoch; each is the list of its micro-batches, one Batch each.
 
     The sampler's position counts a step as soon as it is handed out, however far the workers are ahead; when the last
-    one is done the sampler goes to the next epoch. Random choices of a sample depend on (seed, epoch, draw) alone: neither
-    the number of workers nor an interruption changes them.
+    one is done the sampler goes to the next epoch. Random choices of a sample depend on (seed, epoch, draw) alone:
+    neither the number of workers nor an interruption changes them, and torch's global generator is left alone.
 
     Args:
         dataset: the pictures.
@@ -61,6 +61,7 @@ class PictureLoader:
             prefetch_factor=2 if workers else None,
             multiprocessing_context=_context() if workers else None,
             worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # else every pass would draw from the global one
         )
 
     def __len__(self) -> int:

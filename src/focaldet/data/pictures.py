@@ -95,6 +95,7 @@ def picture_to_array(image: Image.Image, channels: int = 3, name: str = "the pic
     Returns:
         (H, W, channels) uint8.
     """
+    image.load()  # damage shows here, and not where EXIF is looked for
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     bands = _bands(image, channels, name)
@@ -121,7 +122,6 @@ def _bands(image: Image.Image, channels: int, name: str) -> Image.Image:
 def _without_alpha(image: Image.Image) -> Image.Image:
     """Drop what says that a palette's entry is transparent: Pillow warns about it when the palette is looked up."""
     if image.mode == "P" and "transparency" in image.info:
-        image.load()
         del image.info["transparency"]
     return image
 
@@ -134,6 +134,8 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) where there is none; damaged EXIF counts as none."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # getexif would decode the whole picture to look behind it
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except BROKEN:

@@ -84,7 +84,7 @@ def _read_line(line: str, where: str, num_classes: int) -> list[float]:
         numbers = [float(word) for word in line.split()]
     except ValueError:
         numbers = []
-    if len(numbers) != 5 or numbers[0] != int(numbers[0]):
+    if len(numbers) != 5 or not numbers[0].is_integer():
         raise FocaldetError(f"{where} reads {line.strip()[:60]!r}; five numbers, class x y width height, are expected")
     if not 0 <= numbers[0] < num_classes:
         raise FocaldetError(f"{where} has class {numbers[0]:.0f}, but names are given for 0 to {num_classes - 1} only")
