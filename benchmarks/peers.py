@@ -48,8 +48,10 @@ class Detectron2:
     def inference(self, size: Size, dtype: torch.dtype) -> Pass:
         """See `Contender`."""
         model = self._build().eval()
-        imitate_training(model.head.cls_score, model.head.bbox_pred, lambda images: model([{"image": images[0]}]))
-        inputs = [{"image": random_picture(size)[0], "height": size[0], "width": size[1]}]
+        head = model.head
+        imitate_training(head.cls_score, head.bbox_pred, lambda images: self._outputs(model, images))
+        picture = random_picture(size)[0] * model.pixel_std + model.pixel_mean  # it normalizes by itself
+        inputs = [{"image": picture, "height": size[0], "width": size[1]}]
 
         def run() -> object:
             with torch.inference_mode(), in_precision(dtype):
@@ -128,8 +130,10 @@ class MMDetection:
         from mmdet.registry import MODELS
         from mmdet.utils import register_all_modules
         from mmengine.config import Config
+        from mmengine.logging import MMLogger
 
         register_all_modules()
+        MMLogger.get_instance("mmengine", log_level="WARNING")  # or it tells of every parameter
         torch.manual_seed(0)
         configs = Path(mmdet.__file__).parent / ".mim" / "configs"
         model = Config.fromfile(configs / "retinanet" / "retinanet_r50_fpn_1x_coco.py").model
@@ -153,7 +157,7 @@ class MMDetection:
 
 def put_nms_into_mmcv() -> None:
     """Let MMCV do without its compiled operators: NMS becomes torchvision's, the others raise when they are called."""
-    if importlib.util.find_spec("mmcv._ext") is None:
+    if "mmcv._ext" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
         module: Any = OperatorsMissing("mmcv._ext")
         module.nms = lambda boxes, scores, iou_threshold, offset: torchvision.ops.nms(boxes, scores, iou_threshold)
         sys.modules["mmcv._ext"] = module

@@ -121,10 +121,10 @@ class Torchvision:
 
     def inference(self, size: Size, dtype: torch.dtype) -> Pass:
         """See `Contender`."""
-        model = self._build().eval()
+        model = self._build(size).eval()
         head = model.head
         layers = head.classification_head.cls_logits, head.regression_head.bbox_reg
-        imitate_training(*layers, lambda images: model([*images]))
+        imitate_training(*layers, lambda images: torchvision_outputs(model, images))
         picture = self._lay_out(random_picture(size))
         bf16 = torch.autocast("cpu", torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
 
@@ -136,7 +136,7 @@ class Torchvision:
 
     def training(self, size: Size) -> Pass:
         """See `Contender`."""
-        model = self._build().train()
+        model = self._build(size).train()
         optimizer = sgd(model)
         picture, truth = self._lay_out(random_picture(size)), random_truth(size)
         targets = [{"boxes": truth.boxes, "labels": truth.labels}]
@@ -146,7 +146,7 @@ class Torchvision:
 
         return Pass(step, count_gmac(model, torchvision_outputs, size, backward=True))
 
-    def _build(self) -> Any:
+    def _build(self, size: Size) -> Any:
         torch.manual_seed(0)
         backbone = resnet_fpn_backbone(
             backbone_name="resnet50",
@@ -156,7 +156,8 @@ class Torchvision:
             returned_layers=[2, 3, 4],
             extra_blocks=LastLevelP6P7(256, 256),
         )
-        model = TorchvisionRetinaNet(backbone, NUM_CLASSES, detections_per_img=100, _skip_resize=True)
+        sides = {"min_size": min(size), "max_size": max(size)}  # so that it scales by 1
+        model = TorchvisionRetinaNet(backbone, NUM_CLASSES, detections_per_img=100, **sides)
         return self._lay_out(model)
 
     def _lay_out(self, what: Any) -> Any:
