@@ -58,7 +58,10 @@ def test_version(command: Any) -> None:
         (["train", "retinanet-small", "data"], "train needs --output RUN"),
         (["train", "retinanet-small", "data", "-o", "x", "--resume", "epochs=3"], "leave out epochs=3"),
         (["train", "retinanet-small", "data", "-o", "x", "--device", "gpu"], "--device gpu is no device"),
-        (["eval", "retinanet-small", "data", "--split", "test"], "--split test does not exist; use val or train"),
+        (
+            ["eval", "retinanet-small", "data", "--split", "test"],
+            "Invalid value for '--split': 'test' is not one of 'val', 'train'",
+        ),
         (["predict", "x", "y.jpg", "-o", "z", "--format", "cocoa"], "(did you mean 'coco'?)"),
         (["recipes", "shwo"], "did you mean 'show'?"),
         (["recipes", "diff", "retinanet-small"], "it is written: focaldet recipes diff A B"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -71,7 +71,7 @@ def evaluate(
     source: Source,
     data: Data,
     changes: Changes = None,
-    split: Annotated[str, typer.Option("--split", metavar="NAME", help="Which pictures: val or train.")] = "val",
+    split: Annotated[Literal["val", "train"], typer.Option("--split", help="Which pictures.")] = "val",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the detections as COCO results.")
     ] = None,
@@ -81,8 +81,6 @@ def evaluate(
 ) -> Answer:
     """Run a detector over a dataset's pictures and score it."""
     fields = parse_changes(changes)
-    if split not in ("train", "val"):
-        raise UsageError(f"--split {split} does not exist; use val or train")
     if output is not None and output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; add --overwrite to replace it, or name another file")
     read_device(device)
