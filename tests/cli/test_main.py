@@ -60,7 +60,7 @@ def test_version(command: Any) -> None:
         (["train", "retinanet-small", "data", "-o", "x", "--device", "gpu"], "--device gpu is no device"),
         (
             ["eval", "retinanet-small", "data", "--split", "test"],
-            "Invalid value for '--split': 'test' is not one of 'val', 'train'",
+            "'test' is not one of 'val', 'train'",
         ),
         (["predict", "x", "y.jpg", "-o", "z", "--format", "cocoa"], "(did you mean 'coco'?)"),
         (["recipes", "shwo"], "did you mean 'show'?"),
