@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from focaldet.data.batch import collate
+from focaldet.data.dataset import Dataset
+from focaldet.data.loader import PictureLoader, sample_rng
+from focaldet.data.sampler import GroupedSampler, InOrder
+from focaldet.data.transforms import build_transform
+from focaldet.errors import FocaldetError
+from focaldet.structures import Batch
+
+COLLATE = functools.partial(collate, mean=(120.0,) * 3, std=(60.0,) * 3, pad=32)
+TRANSFORM = build_transform(((64, 48),), ("flip", "affine", "color"), train=True)
+
+
+def sampler_of(dataset: Dataset) -> GroupedSampler:
+    return GroupedSampler(dataset.tall, batch=4, normalize_over=2, seed=3)
+
+
+def loader_of(dataset: Dataset, sampler: Any, workers: int = 0) -> PictureLoader:
+    return PictureLoader(dataset, TRANSFORM, sampler, COLLATE, workers=workers, seed=11)
+
+
+def assert_equal(one: list[list[Batch]], other: list[list[Batch]]) -> None:
+    assert [[b.indices for b in step] for step in one] == [[b.indices for b in step] for step in other]
+    for a, b in zip(sum(one, []), sum(other, []), strict=True):
+        assert torch.equal(a.images, b.images)
+        assert a.names == b.names
+        assert a.sizes == b.sizes
+        assert torch.equal(a.scales, b.scales)
+        for left, right in zip(a.truths, b.truths, strict=True):
+            assert torch.equal(left.boxes, right.boxes)
+            assert torch.equal(left.labels, right.labels)
+
+
+def test_steps_are_the_samplers(saved_dataset: Dataset) -> None:
+    sampler = sampler_of(saved_dataset)
+    expected = sampler.epoch_steps(0)
+    loader = loader_of(saved_dataset, sampler)
+    steps = list(loader)
+    assert [[batch.indices for batch in step] for step in steps] == expected
+    assert len(loader) == len(steps) == 3
+    assert (sampler.epoch, sampler.position) == (1, 0)
+
+
+def test_workers_change_nothing(saved_dataset: Dataset) -> None:
+    alone, helped = (loader_of(saved_dataset, sampler_of(saved_dataset), workers) for workers in (0, 2))
+    for _ in range(2):  # epochs
+        assert_equal(list(alone), list(helped))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_epoch_goes_on_exactly(saved_dataset: Dataset, workers: int) -> None:
+    whole = list(loader_of(saved_dataset, sampler_of(saved_dataset)))
+    sampler = sampler_of(saved_dataset)
+    before = []
+    for step in loader_of(saved_dataset, sampler, workers):
+        before.append(step)
+        if len(before) == 2:
+            break
+    assert sampler.position == 2  # not further, however far the workers are
+    resumed = sampler_of(saved_dataset)
+    resumed.load_state_dict(sampler.state_dict())
+    assert_equal(before + list(loader_of(saved_dataset, resumed, workers)), whole)
+
+
+def test_the_global_generator_is_left_alone(saved_dataset: Dataset) -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    list(loader_of(saved_dataset, sampler_of(saved_dataset)))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_is_one_sentence(saved_dataset: Dataset, workers: int) -> None:
+    path = saved_dataset.path(4)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(FocaldetError) as caught:
+        list(loader_of(saved_dataset, sampler_of(saved_dataset), workers))
+    assert "4.png is cut off" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluation_in_order(saved_dataset: Dataset) -> None:
+    steps = list(loader_of(saved_dataset, InOrder(len(saved_dataset), 4), workers=1))
+    assert [batch.indices for (batch,) in steps] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
+def test_choices_depend_on_seed_epoch_and_draw() -> None:
+    numbers = {tuple(sample_rng(*key).random(3)) for key in np.ndindex(3, 3, 3)}
+    assert len(numbers) == 27
+    assert sample_rng(1, 2, 3).random() == sample_rng(1, 2, 3).random()
+
+
+@pytest.mark.data
+def test_real_pictures_from_end_to_end(shared: Any) -> None:
+    from focaldet.data.formats import open_dataset
+    from focaldet.data.published import training_view
+
+    dataset = training_view(open_dataset(shared / "data/coco-mini", "train")).select(range(8))
+    sampler = GroupedSampler(dataset.tall, batch=4, normalize_over=2, seed=0)
+    transform = build_transform(((333, 200),), ("flip",), train=True)
+    for step in PictureLoader(dataset, transform, sampler, COLLATE):
+        for batch in step:
+            for size, truth in zip(batch.sizes, batch.truths, strict=True):
+                assert (truth.boxes >= 0).all()
+                assert (truth.boxes[:, 2:] <= torch.tensor([size[1], size[0]])).all()
+                assert (truth.boxes[:, 2:] > truth.boxes[:, :2]).all()
