@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     [("pytorch", MEAN, STD, "rgb"), ("caffe", (103.530, 116.280, 123.675), (1.0, 1.0, 1.0), "bgr")],
 )
 def test_preprocessing_equals_the_reference_to_the_bit(
-    golden: Path, style: str, mean: tuple, std: tuple, order: str
+    golden: Path, style: str, mean: tuple[float, ...], std: tuple[float, ...], order: Literal["rgb", "bgr"]
 ) -> None:
     units = np.load(golden / "coco/units.npz")
     pictures = [units["resize.out"][:, :, ::-1], units["resize.in"][:, :, ::-1]]  # stored as BGR
-    images = normalize(pictures, mean, std, order, pad=32)  # type: ignore[arg-type]
+    images = normalize(pictures, mean, std, order, pad=32)
     assert list(images.shape) == units[f"preprocess.{style}.shape"].tolist()
     assert np.array_equal(images[:, :, ::3, ::3].numpy(), units[f"preprocess.{style}"])
     assert images.is_contiguous(memory_format=torch.channels_last)

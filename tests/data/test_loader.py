@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def loader_of(dataset: Dataset, sampler: Any, workers: int = 0) -> PictureLoader
 
 def assert_equal(one: list[list[Batch]], other: list[list[Batch]]) -> None:
     assert [[b.indices for b in step] for step in one] == [[b.indices for b in step] for step in other]
-    for a, b in zip(sum(one, []), sum(other, []), strict=True):
+    for a, b in zip(chain(*one), chain(*other), strict=True):
         assert torch.equal(a.images, b.images)
         assert a.names == b.names
         assert a.sizes == b.sizes
