@@ -1,0 +1,85 @@
+"""The parts of the bench on tiny sizes: they run, and report what they should. No test looks at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from focaldet import bench
+from focaldet.bench.contenders import Pass
+from focaldet.bench.machine import describe_machine
+from focaldet.bench.memory import own_peak
+from focaldet.bench.operations import assign_tasks, nms_tasks
+from focaldet.bench.parts import SHARE, compare_networks
+from focaldet.bench.rate import rate_task
+from focaldet.errors import UsageError
+from focaldet.targets.assign import Assignment
+
+TINY = bench.Plan(repeats=1, small_repeats=1, inference_size=(64, 96), training_size=(64, 64), rate_size=(4, 4))
+
+
+def test_single_operations_are_measured_beside_torchvision() -> None:
+    told: list[str] = []
+    report = bench.run(["assign", "focal", "nms", "nms"], plan=TINY, say=told.append)
+    rows = report.findings.rows
+    assert told == [f"measuring: {name}" for name in ("rate", "assign", "focal", "nms")]
+    assert [row.who for row in rows if row.part != "rate"] == ["focaldet", "torchvision"] * 3
+    assert all(0 < row.minimum <= row.median for row in rows if row.part != "rate")
+
+
+def test_a_wrong_part_is_told_with_the_right_ones() -> None:
+    with pytest.raises(UsageError, match=r"no 'trainin' to measure .did you mean 'training'"):
+        bench.run(["trainin"])
+
+
+def test_both_sides_of_an_operation_find_the_same() -> None:
+    ours, dense = (task() for task in assign_tasks((256, 256)).values())
+    assert isinstance(ours, Assignment) and isinstance(dense, torch.Tensor)
+    # Ties go to different truth boxes in the two programs, so owners are not compared.
+    assert torch.equal(ours.positives, (dense >= 0).nonzero().squeeze(1))
+    kept, theirs = (task() for task in nms_tasks((256, 256)).values())
+    assert isinstance(kept, torch.Tensor) and isinstance(theirs, torch.Tensor)
+    assert torch.equal(kept, theirs)
+
+
+def test_networks_are_compared_with_the_rate_and_with_the_faster_torchvision() -> None:
+    passes = {
+        "focaldet": Pass(lambda: sum(range(10_000)), gmac=1.0),
+        "torchvision": Pass(lambda: sum(range(30_000)), gmac=1.0),
+        "torchvision, channels_last": Pass(lambda: sum(range(20_000))),
+    }
+    findings = compare_networks("inference", "toy", passes, torch.float32, TINY, 0.8)
+    ours, plain, other = findings.rows
+    assert ours.share is not None and plain.share is not None and other.share is None
+    assert ours.share * ours.minimum == pytest.approx(plain.share * plain.minimum)  # both did the same work
+    share, ratio = findings.goals
+    assert (share.figure, share.value, share.bound) == (SHARE, ours.share, 0.8)
+    assert ratio.value == pytest.approx(ours.minimum / min(plain.minimum, other.minimum))
+
+
+def test_the_rate_counts_its_operations() -> None:
+    task, gflop = rate_task(torch.float32, (100, 168))
+    assert gflop == pytest.approx(4 * 19.818, rel=1e-4)
+    assert task() is None
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine()
+    assert {"date", "commit", "cpu", "cores", "threads", "versions"} <= machine.keys()
+    assert f"torch {torch.__version__}".split("+")[0] in str(machine["versions"])
+
+
+def test_peak_memory_rises_with_what_is_held() -> None:
+    before = own_peak()
+    held = torch.ones(64 << 18)  # 64 MiB
+    # Pages count when written to; other tests may have left a higher peak behind.
+    assert own_peak() >= max(before, held.numel() * 4 / 2**20)
+
+
+@pytest.mark.slow
+def test_whole_networks_and_processes_are_measured() -> None:
+    report = bench.run(["inference", "training", "memory", "import"], plan=TINY, say=lambda line: None)
+    parts = {row.part for row in report.findings.rows}
+    assert parts == {"rate", "inference", "training", "memory", "import"}
+    assert all(row.minimum > 0 for row in report.findings.rows)
+    assert report.to_dict()["machine"]["threads"] == 1
