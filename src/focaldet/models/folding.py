@@ -7,7 +7,6 @@ their exact gradients through w * scale. All parameters keep their names.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 PROBE_SIZE = 64
-"""Height and width of the picture that the search for pairs sends through a network without data; any would do."""
+"""Height and width of the picture that the search for pairs sends through a network; any would do."""
 
 
 class FoldedNorm(nn.Module):
@@ -83,8 +82,9 @@ class FoldedConv2d(nn.Module):
 def fold_norms(network: nn.Module, in_channels: int) -> None:
     """Replace, in place, every convolution with a batch norm right behind it by a pair that computes as one.
 
-    The caller promises that the statistics of these norms stay fixed.
+    The caller promises that the statistics of these norms stay fixed. The network is left in evaluation mode.
     """
+    network.eval()
     for conv_name, norm_name in conv_norm_pairs(network, in_channels):
         norm = FoldedNorm(network.get_submodule(norm_name))  # type: ignore[arg-type]
         conv = FoldedConv2d(network.get_submodule(conv_name), norm)  # type: ignore[arg-type]
@@ -93,20 +93,22 @@ def fold_norms(network: nn.Module, in_channels: int) -> None:
 
 
 def conv_norm_pairs(network: nn.Module, in_channels: int) -> list[tuple[str, str]]:
-    """Find, by running the network without data, convolutions whose output goes to a batch norm and nowhere else.
+    """Find, by running the network on an empty picture, convolutions whose output a batch norm takes and nothing else does.
 
     Returns:
         (name of the convolution, name of the norm), in the order in which they run.
     """
-    probe = copy.deepcopy(network).to("meta").eval()
-    watch = _ConvOutputs()
-    for name, module in probe.named_modules():
+    watch, hooks = _ConvOutputs(), []
+    for name, module in network.named_modules():
         if type(module) in (nn.Conv2d, Conv2dSame) and getattr(module, "padding_mode", "zeros") == "zeros":
-            module.register_forward_hook(watch.after_conv(name))
+            hooks.append(module.register_forward_hook(watch.after_conv(name)))
         elif isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats:
-            module.register_forward_pre_hook(watch.before_norm(name))
+            hooks.append(module.register_forward_pre_hook(watch.before_norm(name)))
+    probe = next(network.parameters()).new_zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE)
     with torch.no_grad(), watch:
-        probe(torch.empty(1, in_channels, PROBE_SIZE, PROBE_SIZE, device="meta"))
+        network(probe)
+    for hook in hooks:
+        hook.remove()
     return watch.pairs()
 
 
