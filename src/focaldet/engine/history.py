@@ -55,7 +55,7 @@ class History:
     def line(self) -> str:
         """Describe the last row in a line."""
         row = self.rows[-1]
-        parts = [f"epoch {row['epoch']:.0f}", f"step {row['step']:.0f}"]
+        parts = [f"epoch {row['epoch']:.3g}", f"step {row['step']:.0f}"]
         parts += [f"{name} {row[name]:.3f}" for name in ("loss", "val_loss", "AP", "AP50") if name in row]
         return ", ".join(parts)
 

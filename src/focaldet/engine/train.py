@@ -227,6 +227,8 @@ def train(
         raise UsageError(f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another")
     job = prepare(recipe, data, changes)
     trainer = Trainer(job, folder, torch.device(device), workers=workers, listener=listener, max_minutes=max_minutes)
+    if not resume:
+        trainer.history.clear()
     for line in job.notes:
         trainer.say(line)
     if resume:
@@ -272,9 +274,11 @@ class Trainer:
             self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
         self.history = History(folder / "metrics.csv")
         self.step_number = 0
-        self.best = -math.inf
+        self.best = -1.0
         self.scores: Scores | None = None
         self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
+        self.validation_seconds = 0.0
+        self.validated_at = 0.0
         self.seconds_before = self.cpu_before = 0.0
         self.started, self.cpu_started = time.perf_counter(), cpu_seconds()
 
@@ -290,14 +294,10 @@ class Trainer:
         return self.cpu_before + cpu_seconds() - self.cpu_started
 
     @property
-    def epoch(self) -> int:
-        """Epochs begun, counted from 0."""
-        return self.sampler.epoch
-
-    @property
     def progress(self) -> float:
-        """Share of the run that is over, by steps or by the clock."""
-        return max(self.step_number / self.schedule.total_steps, self.seconds / self.max_seconds)
+        """Share of the run that is over, by steps or by the clock; the clock leaves time for the last validation."""
+        by_clock = self.seconds / max(self.max_seconds - self.validation_seconds, 1e-9)
+        return max(self.step_number / self.schedule.total_steps, by_clock)
 
     def say(self, line: str) -> None:
         """Tell the listener and keep the line in log.txt."""
@@ -306,8 +306,7 @@ class Trainer:
 
     # --- beginnings ---
     def start_from(self, weights: Weights) -> None:
-        """Load initial weights and empty the run's files."""
-        self.history.clear()
+        """Load initial weights."""
         if weights is None:
             self.say("weights: none, all parts start anew")
         elif weights == "imagenet":
@@ -336,7 +335,7 @@ class Trainer:
     def run(self) -> Run:
         """Train to the end; an interrupt saves first."""
         try:
-            while self.epoch < self.recipe.epochs and self.progress < 1:
+            while self.progress < 1:
                 self.run_epoch()
                 self.finish_epoch()
         except KeyboardInterrupt:
@@ -349,7 +348,7 @@ class Trainer:
         """Take the steps of the epoch that are left."""
         self.model.train()
         left = self.schedule.steps_per_epoch - self.sampler.position
-        self.listener.start(left, f"epoch {self.epoch + 1}/{self.recipe.epochs}")
+        self.listener.start(left, f"epoch {self.sampler.epoch + 1}/{self.recipe.epochs}")
         for groups in self.loader():
             figures = self.step(groups)
             self.history.add(figures)
@@ -403,24 +402,41 @@ class Trainer:
 
     def finish_epoch(self) -> None:
         """Validate, write a row, save."""
-        figures: dict[str, float] = {}
-        if self.job.validation is not None:
+        figures: dict[str, float | None] = {}
+        if self.validation_is_due:
             evaluation = self.validate()
             figures = {**evaluation.scores.figures, "val_loss": evaluation.losses["loss"]}
             self.scores = evaluation.scores
+        epochs = self.step_number / self.schedule.steps_per_epoch
         self.history.write(
-            epoch=self.epoch, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures
+            epoch=epochs, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures
         )
-        self.listener.message(self.history.line())
-        better = figures.get("AP", -math.inf) > self.best
-        self.best = max(self.best, figures.get("AP", -math.inf))
+        self.say(self.history.line())
+        reached = figures.get("AP")
+        better = reached is not None and reached > self.best
+        self.best = max(self.best, reached or 0.0)
         self.save(best=better)
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether to validate now: after each epoch and at the end.
+
+        A run with a time limit skips those that would take more than a sixth of the time since the last one.
+        """
+        if self.job.validation is None:
+            return False
+        since = self.seconds - self.validated_at
+        return math.isinf(self.max_seconds) or self.progress >= 1 or since >= 5 * self.validation_seconds
 
     def validate(self) -> Evaluation:
         """Score the weights as they are (the averaged ones where the recipe keeps them)."""
         assert self.job.validation is not None
+        started = self.seconds
         detector = Detector(self.recipe, self.weights_model(), self.device)
-        return evaluate_detector(detector, self.job.validation, workers=self.workers, listener=self.listener)
+        evaluation = evaluate_detector(detector, self.job.validation, workers=self.workers, listener=self.listener)
+        self.validated_at = self.seconds
+        self.validation_seconds = self.validated_at - started
+        return evaluation
 
     def weights_model(self) -> RetinaNet:
         """Return the network that answers: the averaged one where there is one."""
