@@ -126,7 +126,6 @@ def run_text(run: Run) -> str:
     lines = [f"{run.steps:,} steps in {duration(run.seconds)} ({duration(run.cpu_seconds)} of CPU time)"]
     if run.scores is not None:
         figures = run.scores.to_dict()
-        lines.append(
-            ", ".join(f"{name} {figures[name]:.3f}" for name in ("AP", "AP50", "AP75")) + f" ({figures['rule']})"
-        )
+        known = [name for name in ("AP", "AP50", "AP75") if figures[name] is not None]  # None: nothing to be found
+        lines.append(", ".join(f"{name} {figures[name]:.3f}" for name in known) + f" ({figures['rule']})")
     return "\n".join([*lines, f"all in {run.folder}"])
