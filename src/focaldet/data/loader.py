@@ -57,7 +57,6 @@ class PictureLoader:
             sampler=_Tasks(sampler),
             batch_size=None,
             num_workers=workers,
-            persistent_workers=workers > 0,
             prefetch_factor=2 if workers else None,
             multiprocessing_context=_context() if workers else None,
             worker_init_fn=_start_worker,
@@ -76,10 +75,13 @@ class PictureLoader:
         """
         sizes = [len(step) for step in self._sampler.steps()]
         micro_batches = iter(self._loader)
-        for size in sizes:
-            step = [_unpack(next(micro_batches)) for _ in range(size)]
-            self._sampler.advance()
-            yield step
+        try:
+            for size in sizes:
+                step = [_unpack(next(micro_batches)) for _ in range(size)]
+                self._sampler.advance()
+                yield step
+        finally:
+            del micro_batches  # ends the workers now; left to the garbage collector, each takes five seconds
         self._sampler.finish_epoch()
 
 
