@@ -233,7 +233,7 @@ def test_voc_boxes_of_no_use_and_missing_xml(voc_folder: Path) -> None:
     path = voc_folder / "Annotations/a.xml"
     path.write_text(XML.replace("<xmax>60</xmax>", "<xmax>-7</xmax>"))
     assert (
-        f"1 boxes with a negative width or height (the first: object 1 of {path})"
+        f"boxes with a negative width or height: 1 (the first: object 1 of {path})"
         in open_dataset(voc_folder, "train").describe()
     )
     path.unlink()

@@ -39,8 +39,8 @@ class LeftOut:
     first: str
 
     def __str__(self) -> str:
-        """Return e.g. "2 boxes without area (the first: annotation 7 of x.json)"."""
-        return f"{self.count} {self.reason} (the first: {self.first})"
+        """Return e.g. "boxes without area: 2 (the first: annotation 7 of x.json)"."""
+        return f"{self.reason}: {self.count} (the first: {self.first})"
 
 
 @dataclass(frozen=True, eq=False)
