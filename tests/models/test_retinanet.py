@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import golden_rules
 from focaldet.models.backbone import build_backbone
@@ -51,6 +52,29 @@ def test_parameters_are_those_of_the_table(model: str) -> None:
     network = on_meta(**golden_rules.MODELS[model])
     found = (count(network), count(network, trainable=True), count(network.backbone), len(network.state_dict()))
     assert found == SIZES[model]
+
+
+# convolutions' GMAC of one picture at 1280 x 800 and 1344 x 800: section 2 of the specification
+GMACS = {
+    "r18_pytorch": (188.46, 197.91),
+    "r50_caffe": (233.82, 245.53),
+    "r50_pytorch": (238.54, 250.49),
+    "r101_caffe": (309.58, 325.08),
+    "r101_pytorch": (314.30, 330.04),
+    "x101_32x4d": (317.74, 333.65),
+    "x101_64x4d": (470.60, 494.15),
+}
+
+
+@pytest.mark.parametrize("model", GMACS)
+def test_multiply_adds_are_those_of_the_table(model: str) -> None:
+    network = on_meta(**golden_rules.MODELS[model]).eval()
+    found = []
+    for width in (1280, 1344):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.empty(1, 3, 800, width, device="meta"))
+        found.append(round(counter.get_total_flops() / 2e9, 2))
+    assert tuple(found) == GMACS[model]
 
 
 @pytest.mark.golden

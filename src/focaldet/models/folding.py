@@ -93,7 +93,7 @@ def fold_norms(network: nn.Module, in_channels: int) -> None:
 
 
 def conv_norm_pairs(network: nn.Module, in_channels: int) -> list[tuple[str, str]]:
-    """Find, by running the network on an empty picture, convolutions whose output a batch norm takes and nothing else does.
+    """Find, by running the network on an empty picture, convolutions whose output a batch norm takes and nothing else.
 
     Returns:
         (name of the convolution, name of the norm), in the order in which they run.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from timm.layers.padding import pad_same
-from timm.models._features import FeatureListNet
+from timm.models import FeatureListNet
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 

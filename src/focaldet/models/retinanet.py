@@ -43,7 +43,7 @@ class RetinaNet(nn.Module):
         Args:
             images: (B, channels, H, W) float, normalized and padded, channels in the recipe's order.
         """
-        _, pyramid = self.features(images)
+        pyramid = self.features(images)[1]  # the backbone's maps are not kept for the head's time
         logits, deltas = self.head(pyramid)
         return [StageOutput(logits, deltas, self.anchors_of(pyramid))]
 
