@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from focaldet.engine.detector import load
     from focaldet.engine.evaluate import evaluate, score
-    from focaldet.engine.train import train
     from focaldet.errors import FocaldetError
     from focaldet.recipes import get_recipe, list_recipes
     from focaldet.recipes.recipe import Recipe
+    from focaldet.report.training import train
     from focaldet.results.detections import Detections
     from focaldet.structures import Truth
 
@@ -44,7 +44,7 @@ _HOMES = {
     "list_recipes": "recipes",
     "load": "engine.detector",
     "score": "engine.evaluate",
-    "train": "engine.train",
+    "train": "report.training",
 }
 """Which module each public name lives in."""
 

@@ -35,7 +35,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     with pytest.raises(FocaldetError) as caught:
         checkpoint.save_checkpoint(path, {"step": 2, "weights": torch.zeros(100_000)})
     patched.undo()
-    assert "last.pt" in str(caught.value) and "untouched" in str(caught.value) and "free some space" in str(caught.value)
+    assert (
+        "last.pt" in str(caught.value) and "untouched" in str(caught.value) and "free some space" in str(caught.value)
+    )
     assert checkpoint.load_checkpoint(path)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 

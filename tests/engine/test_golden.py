@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden_rules import golden_network, golden_state, picture, sampled, stored_model
 from torch import Tensor
 
 from focaldet.engine.build import build_criterion, build_optimizer
@@ -19,6 +18,7 @@ from focaldet.engine.detector import Detector, as_sample
 from focaldet.models.weights import from_ours
 from focaldet.recipes import Recipe, get_recipe
 from focaldet.structures import Batch, Truth
+from golden_rules import golden_network, golden_state, picture, sampled, stored_model
 
 pytestmark = pytest.mark.golden
 
@@ -80,7 +80,9 @@ def test_losses_and_gradients(golden: Path, units: Any, model: str, case: str) -
 
     losses["loss"].backward()
     gradients = {name: p.grad for name, p in detector.model.named_parameters() if p.grad is not None}
-    published = dict(zip(from_ours({name: torch.empty(0) for name in gradients}, "mmdetection"), gradients, strict=True))
+    published = dict(
+        zip(from_ours({name: torch.empty(0) for name in gradients}, "mmdetection"), gradients, strict=True)
+    )
     # a batch without truth moves the box tower by nothing: no gradient and a gradient of zero are the same to it
     norms = {name: float(gradients[ours].double().norm()) for name, ours in published.items()}
     expected = dict(zip(stored[f"{case}.grad_names"].tolist(), stored[f"{case}.grad_norms"].tolist(), strict=True))
@@ -122,12 +124,14 @@ def test_losses_of_each_level(golden: Path, units: Any, model: str, case: str) -
 
 
 def batch_of(detector: Detector, images: list[Any], truths: list[Truth | None]) -> Batch:
-    return detector._collate([as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))])
+    return detector._collate(
+        [as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))]
+    )
 
 
 @pytest.mark.parametrize("model", WITH_STEPS)
 def test_two_steps_of_sgd(golden: Path, units: Any, model: str) -> None:
-    """The recipe's optimizer, its rate and decay changed as the README says, so that decay of norms and biases shows."""
+    """The recipe's optimizer, with rate and decay as the README says, so that decay of norms and biases shows."""
     stored = stored_model(golden, model)
     detector = Detector(RECIPES[model].replace(lr=1e-6, weight_decay=100.0), golden_network(model))
     detector.model.train()
@@ -142,12 +146,16 @@ def test_two_steps_of_sgd(golden: Path, units: Any, model: str) -> None:
             optimizer.step()
     np.testing.assert_allclose(figures, stored["sgd.losses"], rtol=2e-6)
     state = detector.model.state_dict()
-    published = dict(zip(from_ours({name: torch.empty(0) for name in state}, "mmdetection"), state.values(), strict=True))
+    published = dict(
+        zip(from_ours({name: torch.empty(0) for name in state}, "mmdetection"), state.values(), strict=True)
+    )
     for name, total, norm in zip(stored["state.keys"].tolist(), stored["sgd.sums"], stored["sgd.norms"], strict=True):
         values = published[name].double()
         assert float(values.norm()) == pytest.approx(float(norm), rel=1e-6), name
         # a sum of n elements of rounding 1e-7 each, of which signs cancel
-        assert float(values.sum()) == pytest.approx(float(total), abs=1e-6 * float(norm) * values.numel() ** 0.5 + 1e-12), name
+        assert float(values.sum()) == pytest.approx(
+            float(total), abs=1e-6 * float(norm) * values.numel() ** 0.5 + 1e-12
+        ), name
 
 
 @pytest.mark.parametrize("model", FULL)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def test_networks_of_many_kinds_answer_as_before(name: str, norm: Any, way: str)
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         before = network.features(images)[1]
-        after = prepare_for_inference(copy.deepcopy(network)).features(images)[1]
+        after = prepare_for_inference(network).features(images)[1]
     for ours, theirs in zip(after, before, strict=True):
         # rounding of float32, which grows with the depth of the network
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
@@ -86,6 +85,25 @@ def test_a_resnet_is_fused_through_and_through() -> None:
         type(module) for name, module in network.named_modules() if not name.endswith("activation")
     )
     assert not list(network.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_the_model_stays_as_it_is_and_the_prepared_one_does_not_follow_it(name: str, way: str) -> None:
+    model = build_retinanet(backbone=name, **SLIM).train()
+    before = {key: (id(value), value.clone()) for key, value in model.state_dict(keep_vars=True).items()}
+    trainable = [key for key, value in model.named_parameters() if value.requires_grad]
+    prepared = prepare_for_inference(model, torch.bfloat16)
+    prepared = prepare_for_inference(model)
+    assert model.training and [key for key, value in model.named_parameters() if value.requires_grad] == trainable
+    for key, value in model.state_dict(keep_vars=True).items():
+        assert id(value) == before[key][0] and torch.equal(value, before[key][1]), key
+    images = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        answered = prepared(images)[0].flat()[0]
+    for value in model.state_dict().values():
+        value.zero_()
+    with torch.inference_mode():
+        assert torch.equal(prepared(images)[0].flat()[0], answered)
 
 
 def test_rows_of_anchors_are_views_of_the_maps() -> None:
@@ -112,7 +130,7 @@ def test_a_batch_of_one_row_or_column_of_maps_works(way: str) -> None:
     images = torch.randn(1, 3, 32, 32)
     with torch.inference_mode():
         before = network(images)[0].flat()[0]
-        after = prepare_for_inference(copy.deepcopy(network))(images)[0].flat()[0]
+        after = prepare_for_inference(network)(images)[0].flat()[0]
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 

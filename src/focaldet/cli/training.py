@@ -48,7 +48,7 @@ def train(
     if output is None:
         raise UsageError("train needs --output RUN, the folder for its files; --dry-run needs none")
     from focaldet.cli.progress import new_listener
-    from focaldet.engine.train import train as run_training
+    from focaldet.report.training import train as run_training
 
     run = run_training(
         chosen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -42,6 +43,7 @@ def build_model(recipe: Recipe) -> RetinaNet:
         anchor_scales=recipe.anchor_scales,
         anchor_ratios=recipe.anchor_ratios,
         anchor_offset=recipe.anchor_offset,
+        head_init=recipe.head_init,
         prior=recipe.prior,
     )
 
@@ -91,7 +93,7 @@ class Collate:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    channel_order: str
+    channel_order: Literal["rgb", "bgr"]
     pad: int
     anchors: AnchorShapes | None
     rule: AssignRule
@@ -156,7 +158,9 @@ def fit_recipe(recipe: Recipe, dataset: Dataset, asked: Collection[str] = ()) ->
         lines.append(f"classes: {len(dataset.classes)} of the data instead of the recipe's {len(recipe.classes)}")
         recipe = recipe.replace(classes=dataset.classes)
     if "images_per_epoch" not in asked and recipe.images_per_epoch not in (None, len(dataset)):
-        lines.append(f"schedule: {len(dataset):,} pictures an epoch (the data's) instead of {recipe.images_per_epoch:,}")
+        lines.append(
+            f"schedule: {len(dataset):,} pictures an epoch (the data's) instead of {recipe.images_per_epoch:,}"
+        )
         recipe = recipe.replace(images_per_epoch=None)
     tenth = max(recipe.epochs * recipe.steps_per_epoch(len(dataset)) // 10, 1)
     if "warmup_steps" not in asked and recipe.warmup_steps > tenth:
@@ -168,7 +172,7 @@ def fit_recipe(recipe: Recipe, dataset: Dataset, asked: Collection[str] = ()) ->
 def bf16_is_native(device: torch.device) -> bool:
     """Say whether a device computes in bf16 by itself instead of emulating it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())
 
 

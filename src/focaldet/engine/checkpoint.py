@@ -1,19 +1,15 @@
 """Saving and loading: a file is written beside its place and renamed, so that the last good one survives anything.
 
-Two kinds of file. `checkpoints/*.pt` hold all that resuming needs and open with `weights_only=True`; `model.safetensors`
-holds weights, recipe and class names: enough to predict.
+Two kinds of file. `checkpoints/*.pt` hold all that resuming needs and open with `weights_only=True`;
+`model.safetensors` holds weights, recipe and class names: enough to predict.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -24,32 +20,10 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError
 from focaldet.recipes import Recipe
+from focaldet.results.files import write_beside
 
 FORMAT = 1
 """Raised when a checkpoint's layout changes."""
-
-
-@contextlib.contextmanager
-def write_beside(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file next to `path` for writing; rename it onto `path` once it is complete and on the disk.
-
-    Raises:
-        FocaldetError: the disk refused; `path` is as it was before.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        kept = f"; the previous {path.name} is untouched" if path.exists() else ""
-        raise FocaldetError(f"cannot write {path}: {error.strerror or error}{kept}; free some space or name another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -76,11 +50,6 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FocaldetError(f"{path} is no checkpoint of this version of focaldet")
     return state
-
-
-def is_torch_archive(path: Path) -> bool:
-    """Say whether a file is a zip as torch.save writes it."""
-    return zipfile.is_zipfile(path)
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], recipe: Recipe, terms: str = "") -> None:
@@ -165,5 +134,3 @@ def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -14,7 +13,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from focaldet.data.pictures import read_picture
+from focaldet.data.pictures import picture_to_array, read_picture
 from focaldet.data.transforms import build_transform
 from focaldet.engine.build import (
     build_collate,
@@ -35,6 +34,7 @@ from focaldet.results.detections import Detections
 from focaldet.structures import Batch, Sample, StageOutput, Truth
 
 Picture = str | Path | npt.NDArray[np.uint8] | PIL.Image.Image
+Pictures = list[Picture] | list[str] | list[Path] | tuple[Picture, ...]
 Source = str | Path | Recipe
 Weights = str | Path | Mapping[str, Tensor] | None
 
@@ -52,8 +52,8 @@ class Detector:
         recipe: what it was built from.
         classes: names of the labels 0 to C-1.
         device: where it computes.
-        model: the network: (B, in_channels, H, W) float images, normalized and padded, in the recipe's channel order, to
-            a list of `StageOutput`.
+        model: the network: (B, in_channels, H, W) float images, normalized and padded, in the recipe's channel order,
+            to a list of `StageOutput`.
     """
 
     def __init__(self, recipe: Recipe, model: RetinaNet, device: torch.device | str = "cpu") -> None:
@@ -92,7 +92,8 @@ class Detector:
             self.prepare()
         assert self._inference is not None
         with torch.inference_mode():
-            return self._inference(images.to(self.device, memory_format=torch.channels_last))
+            stages: list[StageOutput] = self._inference(images.to(self.device))
+            return stages
 
     def detect(self, batch: Batch, stages: list[StageOutput] | None = None) -> list[Detections]:
         """Return what is seen in each picture of a batch, in pixels of the original picture."""
@@ -111,25 +112,27 @@ class Detector:
             truths: as many; boxes in their pixels.
         """
         if len(images) != len(truths):
-            raise FocaldetError(f"losses got {len(images)} images but {len(truths)} truths; give one truth for each image")
-        samples = [as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))]
+            raise FocaldetError(
+                f"losses got {len(images)} images but {len(truths)} truths; give one truth for each image"
+            )
+        samples = [
+            as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))
+        ]
         batch = self._collate(samples)
         assert batch.targets is not None
         stages = self.model(batch.images.to(self.device, memory_format=torch.channels_last))
         return self._criterion(stages, [batch.targets.to(self.device)])
 
     @overload
-    def predict(
-        self, what: Picture, score: float | None = None, max_detections: int | None = None
-    ) -> Detections: ...
+    def predict(self, what: Picture, score: float | None = None, max_detections: int | None = None) -> Detections: ...
 
     @overload
     def predict(
-        self, what: Sequence[Picture], score: float | None = None, max_detections: int | None = None
+        self, what: Pictures, score: float | None = None, max_detections: int | None = None
     ) -> list[Detections]: ...
 
     def predict(
-        self, what: Picture | Sequence[Picture], score: float | None = None, max_detections: int | None = None
+        self, what: Picture | Pictures, score: float | None = None, max_detections: int | None = None
     ) -> Detections | list[Detections]:
         """Detect in a picture or a list of them.
 
@@ -174,8 +177,8 @@ def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:
     if isinstance(what, (str, Path)):
         return read_picture(what, channels)
     if isinstance(what, PIL.Image.Image):
-        return np.asarray(what.convert("RGB") if channels == 3 else what).reshape(what.height, what.width, -1)
-    if what.dtype != np.uint8 or what.ndim != 3 or what.shape[2] != channels:
+        return picture_to_array(what, channels)
+    if what.dtype != np.uint8 or what.ndim != 3 or what.shape[2] != channels or 0 in what.shape:
         raise FocaldetError(f"a picture should be (H, W, {channels}) uint8 RGB, not {what.shape} {what.dtype}")
     return what
 
@@ -203,8 +206,8 @@ def load(source: Source, weights: Weights = None, device: torch.device | str = "
 
     Args:
         source: a recipe's name, a Recipe, a run's folder, or a checkpoint file (`.safetensors`, `.pt`).
-        weights: None for what the source holds (a recipe: freshly initialized), "imagenet" for the backbone's, a file, or
-            a state dict; foreign names are recognized by their keys.
+        weights: None for what the source holds (a recipe: freshly initialized), "imagenet" for the backbone's, a file,
+            or a state dict; foreign names are recognized by their keys.
         device: where to compute.
         **changes: fields of the recipe to change.
 
@@ -258,7 +261,7 @@ def read_weights(weights: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[st
         return load_weights(path)
     if path.suffix == ".pt" and path.parent.name == "checkpoints":
         state = load_checkpoint(path)
-        return state.get("ema") or state["model"], Recipe.from_dict(state["recipe"])
+        return state["model"], Recipe.from_dict(state["recipe"])
     return load_foreign(path), None
 
 
@@ -269,7 +272,9 @@ def load_foreign(path: Path) -> Mapping[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise FocaldetError(f"{path} is no file of plain tensors, or was cut short; nothing in it was executed") from error
+        raise FocaldetError(
+            f"{path} is no file of plain tensors, or was cut short; nothing in it was executed"
+        ) from error
     for name in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
@@ -282,10 +287,12 @@ def refuse_structure_changes(recipe: Recipe, changes: Mapping[str, Any], source:
     """Refuse changes that the weights of a source cannot follow."""
     wanted = recipe.replace(**changes)
     for name in STRUCTURE:
-        here, there = getattr(recipe, name), getattr(wanted, name)
-        if here != there:
-            described = f"{name}: {shorten(here)} in {os.fspath(source) if not isinstance(source, Recipe) else source.name}, {shorten(there)} asked for"
-            raise FocaldetError(f"the weights do not fit ({described}); train with weights={source} to fine-tune them")
+        held, asked = getattr(recipe, name), getattr(wanted, name)
+        if held != asked:
+            raise FocaldetError(
+                f"{source} was trained with {name}={shorten(held)}, which {name}={shorten(asked)} does not fit; "
+                f"to train further in another form, use `train` with weights={source}"
+            )
 
 
 def shorten(value: Any, limit: int = 8) -> str:

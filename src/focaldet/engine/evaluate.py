@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from focaldet.data.dataset import Dataset
-from focaldet.data.formats import open_dataset
+from focaldet.data.formats import Split, open_dataset
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
 from focaldet.data.transforms import build_transform
@@ -48,7 +48,7 @@ def evaluate(
     source: Source,
     data: str | Path,
     *,
-    split: str = "val",
+    split: Split = "val",
     device: torch.device | str = "cpu",
     workers: int = 0,
     output: str | Path | None = None,

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from focaldet.engine.checkpoint import write_beside
+from focaldet.results.files import write_beside
 
 COLUMNS = (
     "epoch", "step", "time_s", "cpu_s", "lr", "loss", "class", "box", "val_loss", "AP", "AP50", "AP75", "AP_small",
@@ -56,7 +56,8 @@ class History:
         """Describe the last row in a line."""
         row = self.rows[-1]
         parts = [f"epoch {row['epoch']:.3g}", f"step {row['step']:.0f}"]
-        parts += [f"{name} {row[name]:.3f}" for name in ("loss", "val_loss", "AP", "AP50") if name in row]
+        parts += [f"{name} {row[name]:.3f}" for name in ("loss", "val_loss") if name in row]
+        parts += [f"{name} {100 * row[name]:.1f}" for name in ("AP", "AP50") if name in row]
         return ", ".join(parts)
 
     def log(self, line: str) -> None:

@@ -45,20 +45,22 @@ class PredictSummary:
 def find_pictures(what: Iterable[str | Path]) -> list[Path]:
     """Return the pictures that paths, folders and patterns name, each once, in order.
 
+    A file that does not exist stays in the list: it is reported beside those that cannot be read.
+
     Raises:
-        UsageError: something names no file at all.
+        UsageError: a folder or pattern holds no picture.
     """
     found: dict[Path, None] = {}
     for item in what:
         path = Path(item)
         if path.is_dir():
             matches = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            matches = [path]
-        else:
+        elif glob.has_magic(str(item)) and not path.exists():
             matches = sorted(Path(match) for match in glob.glob(str(item), recursive=True))
+        else:
+            matches = [path]
         if not matches:
-            raise UsageError(f"{item} names no picture: there is no such file, and no folder or pattern with pictures")
+            raise UsageError(f"{item} holds no picture ({', '.join(sorted(SUFFIXES))})")
         found.update(dict.fromkeys(matches))
     return list(found)
 
@@ -148,7 +150,10 @@ def write_answers(
     write_json(files[0], [record for name in names for record in answered.get(name, [])])
     if "coco" in formats:
         files.append(folder / "coco.json")
-        write_json(files[-1], [entry for number, name in enumerate(names, 1) for entry in coco_entries(answered.get(name, []), number)])
+        write_json(
+            files[-1],
+            [entry for number, name in enumerate(names, 1) for entry in coco_entries(answered.get(name, []), number)],
+        )
         files.append(folder / "coco-images.json")
         images = [{"id": number, "file_name": name} for number, name in enumerate(names, 1)]
         categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
@@ -164,7 +169,12 @@ def coco_entries(records: Sequence[dict[str, Any]], image_id: int) -> list[dict[
         {
             "image_id": image_id,
             "category_id": record["label"] + 1,
-            "bbox": [record["box"][0], record["box"][1], record["box"][2] - record["box"][0], record["box"][3] - record["box"][1]],
+            "bbox": [
+                record["box"][0],
+                record["box"][1],
+                record["box"][2] - record["box"][0],
+                record["box"][3] - record["box"][1],
+            ],
             "score": record["score"],
         }
         for record in records

@@ -65,4 +65,3 @@ class Schedule:
         if progress is None:
             progress = step / max(self.total_steps, 1)
         return self.peak * self.warmup(step) * self.factor(progress)
-

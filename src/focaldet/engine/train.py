@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from focaldet.data.dataset import Dataset
 from focaldet.data.formats import open_dataset
@@ -45,7 +44,6 @@ from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
 from focaldet.models.imagenet import imagenet_weights
-from focaldet.models.retinanet import RetinaNet
 from focaldet.models.weights import load_backbone, load_fitting
 from focaldet.recipes import Recipe, get_recipe
 from focaldet.structures import Batch
@@ -58,7 +56,7 @@ class Run:
     Attributes:
         folder: where its files are.
         recipe: what was trained, own data fitted in.
-        scores: of the last validation, None without validation data.
+        scores: of the weights that were kept, the best of all validations; None without validation data.
         steps: updates done.
         seconds, cpu_seconds: what it took.
     """
@@ -149,9 +147,13 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> 
     notes = [dataset.describe()]
     training = training_view(dataset, empty_pictures=recipe.empty_pictures)
     if len(training) == 0:
-        raise FocaldetError(f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes")
+        raise FocaldetError(
+            f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes"
+        )
     if len(training) < len(dataset):
-        notes.append(f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)")
+        notes.append(
+            f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)"
+        )
     recipe, lines = fit_recipe(recipe, training, changes)
     training = training.with_classes(recipe.classes)
     validation = open_dataset(data, "val", classes=asked, missing_ok=True)
@@ -162,14 +164,16 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> 
 def plan(recipe: Recipe | str, data: str | Path, *, device: torch.device | str = "cpu", **changes: Any) -> Plan:
     """Say what `train` would do; writes nothing.
 
-    The hours are measured: one training step is taken on the first pictures.
+    The hours are measured: two training steps are taken on the first pictures, reading and validation not counted.
     """
     job = prepare(recipe, data, changes)
     trainer = Trainer(job, Path(), torch.device(device), workers=0, listener=Quiet())
     schedule = job.schedule
     total = schedule.total_steps
+    groups = next(iter(trainer.loader()))
+    trainer.step(groups)  # the first step also packs weights and takes memory
     started = time.perf_counter()
-    trainer.step(next(iter(trainer.loader())))
+    trainer.step(groups)
     seconds = time.perf_counter() - started
     marks = sorted({0, min(job.recipe.warmup_steps, total - 1), total // 2, total - 1})
     return Plan(
@@ -208,8 +212,8 @@ def train(
         output: the run folder.
         device: where to compute.
         workers: processes that read pictures beside the training.
-        weights: "imagenet" for the backbone's, None for none, or a file to fine-tune: what fits is taken, class channels
-            are joined by name, the rest starts anew; all three are listed.
+        weights: "imagenet" for the backbone's, None for none, or a file to fine-tune: what fits is taken, class
+            channels are joined by name, the rest starts anew; all three are listed.
         resume: go on from `checkpoints/last.pt`.
         overwrite: replace a run that is there.
         max_minutes: end after this time; the learning rate then follows the clock.
@@ -224,7 +228,9 @@ def train(
         recipe = load_recipe(folder / "recipe.yaml")
         changes = {}
     elif (folder / "recipe.yaml").exists() and not overwrite:
-        raise UsageError(f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another")
+        raise UsageError(
+            f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another"
+        )
     job = prepare(recipe, data, changes)
     trainer = Trainer(job, folder, torch.device(device), workers=workers, listener=listener, max_minutes=max_minutes)
     if not resume:
@@ -258,7 +264,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.job, self.folder, self.device, self.workers, self.listener = job, folder, device, workers, listener
         self.recipe = recipe
-        self.model: RetinaNet = build_model(recipe).to(device, memory_format=torch.channels_last)
+        self.model = build_model(recipe).to(device).to(memory_format=torch.channels_last)
         self.criterion = build_criterion(recipe)
         self.optimizer = build_optimizer(recipe, self.model)
         self.schedule = job.schedule
@@ -269,9 +275,6 @@ class Trainer:
             seed=recipe.seed,
             images_per_epoch=recipe.images_per_epoch,
         )
-        self.ema = None
-        if recipe.ema is not None:
-            self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
         self.history = History(folder / "metrics.csv")
         self.step_number = 0
         self.best = -1.0
@@ -360,7 +363,7 @@ class Trainer:
     def step(self, groups: list[Batch]) -> dict[str, float]:
         """Make one update from the pictures of a step; returns losses and learning rate.
 
-        The gradients of the groups are averaged, each normalized by its own positives (`spec/horizontal.md` section 11).
+        The gradients of the groups are averaged, each normalized by its own positives (`horizontal.md` section 11).
         """
         rate = self.schedule.rate(self.step_number, self.progress)
         for group in self.optimizer.param_groups:
@@ -369,14 +372,12 @@ class Trainer:
         sums: dict[str, float] = {}
         for batch in groups:
             losses = self.losses(batch)
-            (losses["loss"] / len(groups)).backward()
+            (losses["loss"] / len(groups)).backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(groups)
         if self.recipe.clip is not None:
             clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
         self.step_number += 1
         return {**sums, "lr": rate}
 
@@ -402,19 +403,17 @@ class Trainer:
 
     def finish_epoch(self) -> None:
         """Validate, write a row, save."""
+        evaluation = self.validate() if self.validation_is_due else None
         figures: dict[str, float | None] = {}
-        if self.validation_is_due:
-            evaluation = self.validate()
+        if evaluation is not None:
             figures = {**evaluation.scores.figures, "val_loss": evaluation.losses["loss"]}
-            self.scores = evaluation.scores
         epochs = self.step_number / self.schedule.steps_per_epoch
-        self.history.write(
-            epoch=epochs, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures
-        )
+        self.history.write(epoch=epochs, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures)
         self.say(self.history.line())
-        reached = figures.get("AP")
-        better = reached is not None and reached > self.best
-        self.best = max(self.best, reached or 0.0)
+        reached = figures.get("AP") or 0.0
+        better = evaluation is not None and reached > self.best
+        if evaluation is not None and better:
+            self.best, self.scores = reached, evaluation.scores
         self.save(best=better)
 
     @property
@@ -429,18 +428,14 @@ class Trainer:
         return math.isinf(self.max_seconds) or self.progress >= 1 or since >= 5 * self.validation_seconds
 
     def validate(self) -> Evaluation:
-        """Score the weights as they are (the averaged ones where the recipe keeps them)."""
+        """Score the weights as they are."""
         assert self.job.validation is not None
         started = self.seconds
-        detector = Detector(self.recipe, self.weights_model(), self.device)
+        detector = Detector(self.recipe, self.model, self.device)
         evaluation = evaluate_detector(detector, self.job.validation, workers=self.workers, listener=self.listener)
         self.validated_at = self.seconds
         self.validation_seconds = self.validated_at - started
         return evaluation
-
-    def weights_model(self) -> RetinaNet:
-        """Return the network that answers: the averaged one where there is one."""
-        return self.model if self.ema is None else self.ema.module
 
     # --- files ---
     def save(self, *, best: bool = False) -> None:
@@ -450,14 +445,13 @@ class Trainer:
         if best:
             save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
         if best or self.job.validation is None:
-            save_weights(self.folder / "model.safetensors", self.weights_model().state_dict(), self.recipe)
+            save_weights(self.folder / "model.safetensors", self.model.state_dict(), self.recipe)
 
     def state(self) -> dict[str, Any]:
         """Return all that going on needs: tensors, numbers and strings."""
         return {
             "recipe": self.recipe.to_dict(),
             "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": rng_state(),
@@ -477,11 +471,10 @@ class Trainer:
         held = Recipe.from_dict(state["recipe"])
         if held.classes != self.recipe.classes:
             raise FocaldetError(
-                f"{path} was trained on the classes {', '.join(held.classes)}; the data has {', '.join(self.recipe.classes)}"
+                f"{path} was trained on the classes {', '.join(held.classes)}; "
+                f"the data has {', '.join(self.recipe.classes)}"
             )
         self.model.load_state_dict(state["model"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.load_state_dict(state["sampler"])
         set_rng_state(state["rng"])

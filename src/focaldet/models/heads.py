@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 BOX_NUMBERS = 4
+HeadInit = Literal["normal", "kaiming"]
 
 
 class ConvReLU(nn.Conv2d):
@@ -31,6 +33,7 @@ class Head(nn.Module):
         num_convs: convolutions in each tower.
         num_anchors: anchors a place.
         num_classes: C.
+        init: of the towers: "normal" with a deviation of 0.01, in which the signal of narrow ones fades, or "kaiming".
         prior: score that every class starts from, so that the first loss is not that of a million false alarms.
     """
 
@@ -41,6 +44,7 @@ class Head(nn.Module):
         num_convs: int = 4,
         num_anchors: int = 9,
         num_classes: int = 80,
+        init: HeadInit = "normal",
         prior: float = 0.01,
     ) -> None:
         super().__init__()
@@ -53,6 +57,8 @@ class Head(nn.Module):
         for conv in [*self.class_tower, *self.box_tower, self.logits, self.deltas]:
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
+        for conv in [*self.class_tower, *self.box_tower] if init == "kaiming" else []:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.constant_(self.logits.get_parameter("bias"), prior_bias(prior))
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,12 +1,13 @@
 """The network that predicts: norms folded for good, activations and sums inside the convolutions, weights packed once.
 
-`prepare_for_inference` turns a model into one that answers the same, up to rounding, in less time and memory, and that
+`prepare_for_inference` makes of a model one that answers the same, up to rounding, in less time and memory, and that
 cannot learn. On the CPU it uses the fused convolutions of oneDNN that compiled models use too; where these are missing,
 and on other devices, the same steps run one after the other.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -36,15 +37,16 @@ PACKING_SIZE = 64
 
 
 def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> Model:
-    """Turn a detector, in place, into one that only predicts; returns it.
+    """Return a detector that answers as this one does now, and only predicts; the one handed in stays as it is.
 
-    Its weights change their form: hand in a copy where the model is still needed, and save that one.
+    Its weights have another form, which is not for saving, and do not follow those of the model.
 
     Args:
-        model: on the device where it will work, with its norms inside `backbone.body`.
+        model: on the device where the other will work, with its norms inside `backbone.body`.
         dtype: in which the network computes and answers; images of another type are cast.
     """
-    model.eval().requires_grad_(False)
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    model = copy.deepcopy(model, shared).eval()  # modules are copied, weights not: most are about to change their form
     backbone: Any = model.backbone
     fold_norms(backbone.body, backbone.in_channels)
     _hand_over_activations(backbone.body)
@@ -53,16 +55,25 @@ def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> M
     _replace(model, lambda module: isinstance(module, FoldedNorm), lambda norm: norm.act)
     _replace(model, lambda module: isinstance(module, ConvReLU), lambda conv: FusedConv2d.of(conv, nn.ReLU()))
     _replace(model, _is_plain_conv, FusedConv2d.of)
-    model.to(dtype=dtype)
     for module in model.modules():
         if isinstance(module, FusedConv2d):
-            module.pack()
+            module.pack(dtype)
+        else:
+            _own_tensors(module, dtype)
     return model
 
 
 def _replace(model: nn.Module, wanted: Callable[[nn.Module], bool], make: Callable[[Any], nn.Module]) -> None:
     for name in [name for name, module in model.named_modules() if wanted(module)]:
         model.set_submodule(name, make(model.get_submodule(name)))
+
+
+def _own_tensors(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give a module copies of its parameters and buffers, which do not learn."""
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        setattr(module, name, nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=False))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        setattr(module, name, buffer.to(dtype if buffer.is_floating_point() else buffer.dtype, copy=True))
 
 
 def _is_plain_conv(module: nn.Module) -> bool:
@@ -120,15 +131,16 @@ class FusedConv2d(nn.Module):
         activation, conv.norm.act = conv.norm.act, nn.Identity()
         return cls(weight.detach(), bias.detach(), conv, activation)
 
-    def pack(self) -> None:
-        """Bring the weight into the order that the machine wants."""
-        weight = self.weight
+    def pack(self, dtype: torch.dtype) -> None:
+        """Take an own copy of weight and bias, of the type and in the order that the machine wants."""
+        weight = self.weight.to(dtype)
+        self.bias = self.bias.to(dtype, copy=True)
         if weight.device.type == "cpu" and fused_convolutions_work(weight.dtype):
             size = [1, self.in_channels, PACKING_SIZE, PACKING_SIZE]
             self.packed = pack_weight(weight, self.padding, self.stride, self.dilation, self.groups, size)
             del self.weight  # all of it is in `packed`
         else:
-            self.weight = weight.contiguous(memory_format=torch.channels_last)
+            self.weight = weight.clone(memory_format=torch.channels_last)
 
     def forward(self, image_map: Tensor, addend: Tensor | None = None) -> Tensor:
         """Map (B, in, H, W) to (B, out, H', W').

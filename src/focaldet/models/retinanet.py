@@ -3,7 +3,8 @@
     images -> backbone -> C3 C4 C5 -> FPN -> P3 P4 P5 P6 P7 -> head, on each level -> logits, deltas
 
 Start here, then: `backbone.py`, `fpn.py`, `heads.py`, `anchors.py`. What the anchors should have said is the work of
-`targets`, the loss that of `losses`, and the way from logits to boxes that of `postprocess`.
+`targets`, the loss that of `losses`, and the way from logits to boxes that of `postprocess`. Weights come in by
+`weights.py` and `imagenet.py`; `folding.py` and `inference.py` make it fast.
 """
 
 from __future__ import annotations
@@ -16,11 +17,8 @@ from torch import Tensor, nn
 from focaldet.models.anchors import AnchorShapes
 from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
 from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL
-from focaldet.models.heads import Head
-from focaldet.models.inference import prepare_for_inference
+from focaldet.models.heads import Head, HeadInit
 from focaldet.structures import Size, StageOutput
-
-__all__ = ["RetinaNet", "build_retinanet", "prepare_for_inference"]
 
 
 class RetinaNet(nn.Module):
@@ -77,6 +75,7 @@ def build_retinanet(
     anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3)),
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
     anchor_offset: float = 0.0,
+    head_init: HeadInit = "normal",
     prior: float = 0.01,
 ) -> RetinaNet:
     """Build a freshly initialized RetinaNet; arguments are named as a Recipe's fields, defaults are the COCO R-50.
@@ -97,6 +96,7 @@ def build_retinanet(
         anchor_scales: square root of an anchor's area, in strides of its level.
         anchor_ratios: height / width of anchors.
         anchor_offset: centre of the first place, in strides.
+        head_init: how the towers of the head start.
         prior: score that every class starts from.
 
     Raises:
@@ -107,5 +107,5 @@ def build_retinanet(
     body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels)
     anchors = AnchorShapes(anchor_scales, anchor_ratios, tuple(2**level for level in levels), anchor_offset)
     neck = FPN(body.channels, neck_channels, levels, p6_from, p7_relu)
-    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, prior)
+    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, head_init, prior)
     return RetinaNet(body, neck, head, anchors)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.models.imagenet import imagenet_weights as imagenet_weights  # one door for all weights
 from focaldet.models.retinanet import RetinaNet
 
 State = Mapping[str, Tensor]

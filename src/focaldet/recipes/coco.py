@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from focaldet.recipes.recipe import Recipe
 
@@ -15,12 +16,19 @@ BASE = Recipe(
     warmup_until="last",
     images_per_epoch=117_266,
 )
-CAFFE = replace(BASE, style="caffe", channel_order="bgr", mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), backbone_norm="frozen")
+CAFFE = replace(
+    BASE,
+    style="caffe",
+    channel_order="bgr",
+    mean=(103.53, 116.28, 123.675),
+    std=(1.0, 1.0, 1.0),
+    backbone_norm="frozen",
+)
 R50 = replace(BASE, backbone="resnet50")
 R101 = replace(BASE, backbone="resnet101")
 X32 = replace(BASE, backbone="resnext101_32x4d")
 X64 = replace(BASE, backbone="resnext101_64x4d")
-TWICE = {"epochs": 24, "drops": (16, 22)}
+TWICE: dict[str, Any] = {"epochs": 24, "drops": (16, 22)}
 
 # fmt: off
 ROWS: tuple[Recipe, ...] = (

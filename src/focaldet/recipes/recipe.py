@@ -19,8 +19,8 @@ COCO_CLASSES: tuple[str, ...] = (
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
     "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
     "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
-    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot",
-    "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv",
     "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
     "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
@@ -73,6 +73,8 @@ class Recipe:
     """ReLU between P6 and P7, as in the paper; the table's rows have none."""
     head_convs: int = 4
     head_channels: int = 256
+    head_init: Literal["normal", "kaiming"] = "normal"
+    """How the towers start: with a deviation of 0.01, as published for 256 channels, or by their width."""
     prior: float = 0.01
     """Score that every class starts from."""
     # --- anchors and assignment ---
@@ -126,8 +128,6 @@ class Recipe:
     """None: the data's own number."""
     empty_pictures: bool = False
     """Train on pictures without any object too."""
-    ema: float | None = None
-    """Decay of an exponential moving average of the weights, which is then what scores and predicts."""
     seed: int = 0
     precision: Literal["float32", "bf16"] = "float32"
     # --- what is done to the pictures ---
@@ -161,10 +161,24 @@ class Recipe:
 
         demand(len(self.classes) > 0, "classes is empty; name at least one class")
         demand(len(set(self.classes)) == len(self.classes), "classes names a class twice")
-        for name in ("in_channels", "batch", "normalize_over", "epochs", "head_channels", "neck_channels", "max_detections"):
+        for name in (
+            "in_channels",
+            "batch",
+            "normalize_over",
+            "epochs",
+            "head_channels",
+            "neck_channels",
+            "max_detections",
+        ):
             demand(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0")
-        demand(self.batch % self.normalize_over == 0, f"batch={self.batch} is no multiple of normalize_over={self.normalize_over}")
-        demand(0 < self.negative <= self.positive <= 1, f"0 < negative={self.negative} <= positive={self.positive} <= 1 must hold")
+        demand(
+            self.batch % self.normalize_over == 0,
+            f"batch={self.batch} is no multiple of normalize_over={self.normalize_over}",
+        )
+        demand(
+            0 < self.negative <= self.positive <= 1,
+            f"0 < negative={self.negative} <= positive={self.positive} <= 1 must hold",
+        )
         demand(self.lr > 0, f"lr={self.lr} must be above 0")
         demand(0 < self.prior < 1, f"prior={self.prior} must lie between 0 and 1")
         channels_ok = len(self.mean) == len(self.std) == self.in_channels
@@ -195,12 +209,14 @@ class Recipe:
         return tuple(f"{name}={value}" for name, value in QUIRKS if getattr(self, name) == value)
 
     def at(self, state: State) -> Recipe:
-        """Return this recipe in a state: `published` and `fixed` as the figure was made, `clean` with every quirk off."""
+        """Return this recipe in a state: `published` and `fixed` as its figure was made, `clean` without quirks."""
         if state not in typing.get_args(State):
             raise UsageError(f"state={state!r} does not exist; use published, fixed or clean")
         if state != "clean":
             return self
-        return dataclasses.replace(self, **{name: CLEAN[name] for name, value in QUIRKS if getattr(self, name) == value})
+        return dataclasses.replace(
+            self, **{name: CLEAN[name] for name, value in QUIRKS if getattr(self, name) == value}
+        )
 
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with some fields changed; a name that is no field gets a did-you-mean.

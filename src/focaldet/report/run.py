@@ -10,7 +10,6 @@ import torch
 
 from focaldet.data.dataset import Dataset
 from focaldet.data.formats import open_dataset
-from focaldet.engine.checkpoint import write_beside
 from focaldet.engine.detector import Detector, load
 from focaldet.engine.evaluate import evaluate_detector
 from focaldet.engine.history import read_history
@@ -20,6 +19,7 @@ from focaldet.report.collect import History, collect, validate
 from focaldet.report.data import Operating
 from focaldet.report.page import render
 from focaldet.results.detections import Detections
+from focaldet.results.files import write_beside
 
 
 @dataclass(frozen=True)

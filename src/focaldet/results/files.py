@@ -1,39 +1,54 @@
-"""Reading and writing json files: whole or not at all, and every fault in one sentence."""
+"""Files are written whole or not at all, json is read with every fault in one sentence."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from focaldet.errors import FocaldetError
 
 
+@contextlib.contextmanager
+def write_beside(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file next to `path` for writing; rename it onto `path` once it is complete and on the disk.
+
+    Raises:
+        FocaldetError: the disk refused; `path` is as it was before.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        kept = f"; the previous {path.name} is untouched" if path.exists() else ""
+        raise FocaldetError(
+            f"cannot write {path}: {error.strerror or error}{kept}; free some space or name another folder"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
 def write_json(path: str | Path, data: Any) -> None:
-    """Write a json file beside its place, then rename it, so that a full disk never leaves half a file.
+    """Write a json file, whole or not at all.
 
     Args:
         path: where it goes; missing folders are made.
         data: anything that json knows.
 
     Raises:
-        FocaldetError: if it cannot be written. What stood there before is untouched.
+        FocaldetError: it cannot be written; what stood there before is untouched.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(data, file, ensure_ascii=False)
-        beside.replace(path)
-    except OSError as fault:
-        reason = fault.strerror or fault
-        raise FocaldetError(f"{path}: cannot be written ({reason}); free space or choose another folder") from fault
-    finally:
-        with contextlib.suppress(OSError):  # gone if all went well, or never there
-            beside.unlink()
+    with write_beside(Path(path), "w") as file:
+        json.dump(data, file, ensure_ascii=False)
 
 
 def read_json(path: str | Path) -> Any:
