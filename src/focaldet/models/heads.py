@@ -33,7 +33,7 @@ class Head(nn.Module):
         num_convs: convolutions in each tower.
         num_anchors: anchors a place.
         num_classes: C.
-        init: of the towers: "normal" with a deviation of 0.01, in which the signal of narrow ones fades, or "kaiming".
+        init: of the towers: "normal" of deviation 0.01, under which the signal of narrow ones fades, or "kaiming".
         prior: score that every class starts from, so that the first loss is not that of a million false alarms.
     """
 
