@@ -11,6 +11,7 @@ import torch
 from focaldet.engine import checkpoint
 from focaldet.errors import FocaldetError
 from focaldet.recipes import get_recipe
+from focaldet.results import files
 
 
 def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
         return open("/dev/full", arguments[1])
 
     patched = pytest.MonkeyPatch()
-    patched.setattr(checkpoint, "open", full_disk, raising=False)
+    patched.setattr(files, "open", full_disk, raising=False)
     with pytest.raises(FocaldetError) as caught:
         checkpoint.save_checkpoint(path, {"step": 2, "weights": torch.zeros(100_000)})
     patched.undo()
