@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -144,6 +144,12 @@ def _parameter_groups(recipe: Recipe, model: RetinaNet) -> dict[tuple[float, flo
         scale = recipe.backbone_lr if name.startswith("backbone.") else 1.0
         groups.setdefault((decay, scale), []).append(parameter)
     return groups
+
+
+def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with what a user asked for: `state` (published, fixed or clean) first, then single fields."""
+    fields = dict(changes)
+    return recipe.at(fields.pop("state", "published")).replace(**fields)
 
 
 def fit_recipe(recipe: Recipe, dataset: Dataset, asked: Collection[str] = ()) -> tuple[Recipe, list[str]]:

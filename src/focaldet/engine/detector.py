@@ -20,10 +20,12 @@ from focaldet.engine.build import (
     build_criterion,
     build_detect_rule,
     build_model,
+    change_recipe,
     check_precision,
 )
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
+from focaldet.geometry.hbox import hbox_to_corners
 from focaldet.models.imagenet import imagenet_weights
 from focaldet.models.inference import prepare_for_inference
 from focaldet.models.retinanet import RetinaNet
@@ -31,7 +33,7 @@ from focaldet.models.weights import load_backbone, load_strict
 from focaldet.postprocess.detect import detect
 from focaldet.recipes import RECIPES, Recipe, get_recipe
 from focaldet.results.detections import Detections
-from focaldet.structures import Batch, Sample, StageOutput, Truth
+from focaldet.structures import Batch, Sample, StageOutput, Truth, empty_truth
 
 Picture = str | Path | npt.NDArray[np.uint8] | PIL.Image.Image
 Pictures = list[Picture] | list[str] | list[Path] | tuple[Picture, ...]
@@ -109,15 +111,19 @@ class Detector:
 
         Args:
             images: (H, W, in_channels) uint8 RGB pictures.
-            truths: as many; boxes in their pixels.
+            truths: as many; boxes (or polygons, whose hulls count) in their pixels.
+
+        Raises:
+            FocaldetError: no picture, not as many truths, or one of another shape; a label without a class.
         """
-        if len(images) != len(truths):
+        if len(images) != len(truths) or len(images) == 0:
             raise FocaldetError(
-                f"losses got {len(images)} images but {len(truths)} truths; give one truth for each image"
+                f"losses got {len(images)} images and {len(truths)} truths; give at least one, and a truth for each"
             )
-        samples = [
-            as_sample(image, index, truth) for index, (image, truth) in enumerate(zip(images, truths, strict=True))
-        ]
+        samples = []
+        for index, (image, truth) in enumerate(zip(images, truths, strict=True)):
+            check_truth(truth, len(self.classes), f"truth {index}")
+            samples.append(as_sample(picture_array(image, self.recipe.in_channels), index, truth))
         batch = self._collate(samples)
         assert batch.targets is not None
         stages = self.model(batch.images.to(self.device, memory_format=torch.channels_last))
@@ -185,20 +191,41 @@ def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:
 
 def as_sample(image: npt.NDArray[np.uint8], index: int, truth: Truth | None = None) -> Sample:
     """Wrap a picture, and what is known of it, as a Sample."""
-    boxes = np.zeros((0, 4), np.float32) if truth is None else truth.boxes.numpy().astype(np.float32, copy=False)
+    truth = truth or empty_truth()
+    boxes = truth.boxes.detach().float().cpu()
     count = len(boxes)
-    crowd = np.zeros(count, bool) if truth is None or truth.ignored is None else truth.ignored.numpy()
+    ignored = torch.zeros(count, dtype=torch.bool) if truth.ignored is None else truth.ignored
     return Sample(
         image=image,
-        corners=boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(count, 4, 2),
-        labels=np.zeros(count, np.int64) if truth is None else truth.labels.numpy(),
-        crowd=crowd,
+        corners=(boxes if boxes.ndim == 3 else hbox_to_corners(boxes)).numpy(),
+        labels=truth.labels.cpu().numpy(),
+        crowd=ignored.cpu().numpy(),
         difficult=np.zeros(count, bool),
         id=index,
         index=index,
         name=f"picture {index}",
         original=(int(image.shape[0]), int(image.shape[1])),
     )
+
+
+def check_truth(truth: Truth, num_classes: int, name: str) -> None:
+    """Raise FocaldetError unless shapes fit together, boxes are finite and every label has a class."""
+    boxes, labels = truth.boxes, truth.labels
+    count = len(labels)
+    if boxes.shape not in ((count, 4), (count, 4, 2)) or labels.shape != (count,):
+        raise FocaldetError(
+            f"{name} has boxes of shape {tuple(boxes.shape)} and labels of shape {tuple(labels.shape)}; "
+            "they should be (G, 4) or (G, 4, 2), and (G,)"
+        )
+    if truth.ignored is not None and truth.ignored.shape != (count,):
+        raise FocaldetError(f"{name} has ignored of shape {tuple(truth.ignored.shape)}; it should be ({count},)")
+    if not bool(torch.isfinite(boxes).all()):
+        raise FocaldetError(f"{name} has a box that is not finite; leave it out")
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise FocaldetError(
+            f"{name} has labels from {int(labels.min())} to {int(labels.max())}; with {num_classes} classes they "
+            f"should lie between 0 and {num_classes - 1}"
+        )
 
 
 def load(source: Source, weights: Weights = None, device: torch.device | str = "cpu", **changes: Any) -> Detector:
@@ -209,7 +236,7 @@ def load(source: Source, weights: Weights = None, device: torch.device | str = "
         weights: None for what the source holds (a recipe: freshly initialized), "imagenet" for the backbone's, a file,
             or a state dict; foreign names are recognized by their keys.
         device: where to compute.
-        **changes: fields of the recipe to change.
+        **changes: fields of the recipe to change, and `state`.
 
     Raises:
         FocaldetError: nothing of that name, or weights of other classes or shapes (both sides are listed).
@@ -217,7 +244,7 @@ def load(source: Source, weights: Weights = None, device: torch.device | str = "
     recipe, held = read_source(source)
     if held is not None and weights is None:
         refuse_structure_changes(recipe, changes, source)
-    recipe = recipe.replace(**changes)
+    recipe = change_recipe(recipe, changes)
     device = torch.device(device)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe)
@@ -285,7 +312,7 @@ def load_foreign(path: Path) -> Mapping[str, Tensor]:
 
 def refuse_structure_changes(recipe: Recipe, changes: Mapping[str, Any], source: Source) -> None:
     """Refuse changes that the weights of a source cannot follow."""
-    wanted = recipe.replace(**changes)
+    wanted = change_recipe(recipe, changes)
     for name in STRUCTURE:
         held, asked = getattr(recipe, name), getattr(wanted, name)
         if held != asked:

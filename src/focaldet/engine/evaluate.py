@@ -85,7 +85,7 @@ def evaluate_detector(
     Raises:
         FocaldetError: the dataset names a class that the detector does not know.
     """
-    refuse_unknown_classes(detector, dataset)
+    refuse_unknown_classes(detector.classes, dataset)
     listener = listener or Quiet()
     criterion = build_criterion(detector.recipe)
     detections: list[Detections] = []
@@ -127,13 +127,13 @@ def in_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     return dataclasses.replace(dataset, labels=labels)
 
 
-def refuse_unknown_classes(detector: Detector, dataset: Dataset) -> None:
-    """Refuse a dataset that names a class which the detector was not trained on."""
-    unknown = [name for name in dataset.classes if name not in detector.classes]
+def refuse_unknown_classes(classes: Sequence[str], dataset: Dataset) -> None:
+    """Refuse a dataset that names a class which a detector of these classes was not trained on."""
+    unknown = [name for name in dataset.classes if name not in classes]
     if unknown:
         raise FocaldetError(
-            f"the detector does not know {', '.join(map(repr, unknown[:5]))}: it has the classes "
-            f"{', '.join(detector.classes)}; the data has {', '.join(dataset.classes)}"
+            f"{dataset.source}: the detector does not know {', '.join(map(repr, unknown[:5]))}: it has the classes "
+            f"{', '.join(classes)}; the data has {', '.join(dataset.classes)}"
         )
 
 

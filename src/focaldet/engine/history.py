@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from focaldet.results.files import write_beside
 
@@ -33,6 +34,11 @@ class History:
         self._save()
         self.log_path.write_text("", encoding="utf-8")
 
+    @property
+    def pending(self) -> bool:
+        """Whether steps were taken in that no row tells of yet."""
+        return self._count > 0
+
     def add(self, figures: dict[str, float]) -> None:
         """Take in the figures of one step."""
         for name, value in figures.items():
@@ -52,6 +58,14 @@ class History:
         self.rows = [row for row in read_history(self.path) if row["step"] <= step]
         self._save()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps that no row tells of yet, as plain numbers."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them up again."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
     def line(self) -> str:
         """Describe the last row in a line."""
         row = self.rows[-1]
@@ -70,9 +84,18 @@ class History:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        writer.writerows({name: write_number(value) for name, value in row.items()} for row in self.rows)
         with write_beside(self.path, "w") as file:
             file.write(text.getvalue())
+
+
+def write_number(value: float) -> str:
+    """Write six digits of a fraction and all of a whole number.
+
+    >>> write_number(1 / 3), write_number(1_234_567)
+    ('0.333333', '1234567')
+    """
+    return f"{value:.0f}" if value == int(value) else f"{value:.6g}"
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -24,6 +24,7 @@ from focaldet.engine.build import (
     build_criterion,
     build_model,
     build_optimizer,
+    change_recipe,
     check_precision,
     fit_recipe,
 )
@@ -37,14 +38,14 @@ from focaldet.engine.checkpoint import (
     set_rng_state,
 )
 from focaldet.engine.detector import Detector, Weights, read_weights
-from focaldet.engine.evaluate import Evaluation, evaluate_detector
+from focaldet.engine.evaluate import Evaluation, evaluate_detector, refuse_unknown_classes
 from focaldet.engine.history import History
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
 from focaldet.models.imagenet import imagenet_weights
-from focaldet.models.weights import load_backbone, load_fitting
+from focaldet.models.weights import load_backbone, load_fitting, load_strict
 from focaldet.recipes import Recipe, get_recipe
 from focaldet.structures import Batch
 
@@ -134,15 +135,21 @@ class Job:
         )
 
 
-def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> Job:
+def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, fitted: bool = False) -> Job:
     """Open the data and fit the recipe to it: pictures that training uses, classes and schedule.
 
+    Args:
+        recipe: a name, or a Recipe.
+        data: a dataset's folder or file.
+        changes: fields of the recipe that the user asked for; they stay as they are.
+        fitted: whether the recipe is that of a run which goes on, fitted before: then every field stays.
+
     Raises:
-        FocaldetError: the data cannot be read, or no picture is left to train on.
+        FocaldetError: the data cannot be read, no picture is left to train on, or the validation pictures have a class
+            that is not trained.
     """
-    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    recipe = recipe.replace(**changes)
-    asked = tuple(recipe.classes) if "classes" in changes else None
+    recipe = change_recipe(get_recipe(recipe) if isinstance(recipe, str) else recipe, changes)
+    asked = tuple(recipe.classes) if fitted or "classes" in changes else None
     dataset = open_dataset(data, "train", classes=asked)
     notes = [dataset.describe()]
     training = training_view(dataset, empty_pictures=recipe.empty_pictures)
@@ -154,9 +161,11 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any]) -> 
         notes.append(
             f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)"
         )
-    recipe, lines = fit_recipe(recipe, training, changes)
+    recipe, lines = (recipe, []) if fitted else fit_recipe(recipe, training, changes)
     training = training.with_classes(recipe.classes)
     validation = open_dataset(data, "val", classes=asked, missing_ok=True)
+    if validation is not None:
+        refuse_unknown_classes(recipe.classes, validation)
     notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
     return Job(recipe, training, validation, notes)
 
@@ -231,10 +240,10 @@ def train(
         raise UsageError(
             f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another"
         )
-    job = prepare(recipe, data, changes)
+    job = prepare(recipe, data, changes, fitted=resume)
     trainer = Trainer(job, folder, torch.device(device), workers=workers, listener=listener, max_minutes=max_minutes)
     if not resume:
-        trainer.history.clear()
+        trainer.clear()
     for line in job.notes:
         trainer.say(line)
     if resume:
@@ -308,6 +317,12 @@ class Trainer:
         self.history.log(line)
 
     # --- beginnings ---
+    def clear(self) -> None:
+        """Begin with an empty run folder: what an earlier run left would pass for this one's."""
+        for name in ("checkpoints/last.pt", "checkpoints/best.pt", "model.safetensors", "report.html"):
+            (self.folder / name).unlink(missing_ok=True)
+        self.history.clear()
+
     def start_from(self, weights: Weights) -> None:
         """Load initial weights."""
         if weights is None:
@@ -338,14 +353,30 @@ class Trainer:
     def run(self) -> Run:
         """Train to the end; an interrupt saves first."""
         try:
+            if self.history.pending and self.sampler.position == 0:
+                self.finish_epoch()  # the last sitting ended between an epoch's steps and its row
             while self.progress < 1:
                 self.run_epoch()
                 self.finish_epoch()
+            self.recall_scores()
         except KeyboardInterrupt:
+            self.take_back_step()
             self.save()
             self.say(f"stopped at step {self.step_number}; go on with --resume")
             raise
         return Run(self.folder, self.recipe, self.scores, self.step_number, self.seconds, self.cpu_seconds)
+
+    def take_back_step(self) -> None:
+        """Hand a step that was dealt but not finished out again."""
+        dealt = self.sampler.epoch * len(self.sampler) + self.sampler.position
+        self.sampler.position -= dealt - self.step_number
+
+    def recall_scores(self) -> None:
+        """Measure the kept weights again where an earlier sitting made them and nothing better came since."""
+        if self.scores is None and self.best >= 0:
+            best = load_checkpoint(self.folder / "checkpoints" / "best.pt", self.device)
+            self.model.load_state_dict(best["model"])
+            self.scores = self.validate().scores
 
     def run_epoch(self) -> None:
         """Take the steps of the epoch that are left."""
@@ -356,8 +387,8 @@ class Trainer:
             figures = self.step(groups)
             self.history.add(figures)
             self.listener.advance(1, **figures)
-            if self.progress >= 1:
-                break
+            if self.progress >= 1 and self.sampler.position < len(self.sampler):
+                break  # the time is over; after the last step the loader still turns the epoch
         self.listener.finish()
 
     def step(self, groups: list[Batch]) -> dict[str, float]:
@@ -441,11 +472,12 @@ class Trainer:
     def save(self, *, best: bool = False) -> None:
         """Write checkpoint and weights; the best so far is kept apart."""
         state = self.state()
-        save_checkpoint(self.folder / "checkpoints" / "last.pt", state)
-        if best:
-            save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
         if best or self.job.validation is None:
             save_weights(self.folder / "model.safetensors", self.model.state_dict(), self.recipe)
+        if best:
+            save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
+        # comes last: a run that ends between these files goes on from before the step that made them
+        save_checkpoint(self.folder / "checkpoints" / "last.pt", state)
 
     def state(self) -> dict[str, Any]:
         """Return all that going on needs: tensors, numbers and strings."""
@@ -455,6 +487,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": rng_state(),
+            "history": self.history.state_dict(),
             "step": self.step_number,
             "best": self.best,
             "seconds": self.seconds,
@@ -468,18 +501,13 @@ class Trainer:
             FocaldetError: the checkpoint is of another network or other classes.
         """
         state = load_checkpoint(path, self.device)
-        held = Recipe.from_dict(state["recipe"])
-        if held.classes != self.recipe.classes:
-            raise FocaldetError(
-                f"{path} was trained on the classes {', '.join(held.classes)}; "
-                f"the data has {', '.join(self.recipe.classes)}"
-            )
-        self.model.load_state_dict(state["model"])
+        load_strict(self.model, state["model"], self.recipe.classes, Recipe.from_dict(state["recipe"]).classes)
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.load_state_dict(state["sampler"])
         set_rng_state(state["rng"])
         self.step_number, self.best = state["step"], state["best"]
         self.seconds_before, self.cpu_before = state["seconds"], state["cpu_seconds"]
+        self.history.load_state_dict(state["history"])
         self.history.cut(self.step_number)
         self.say(f"going on at step {self.step_number} of {self.schedule.total_steps}")
 
