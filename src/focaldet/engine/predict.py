@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from focaldet.data.pictures import read_picture
 from focaldet.engine.detector import Detector
 from focaldet.engine.progress import Listener, Quiet
@@ -94,7 +97,8 @@ def predict_folder(
     """
     paths, folder, listener = find_pictures(pictures), Path(output), listener or Quiet()
     journal = Journal(folder / "detections.jsonl")
-    if (folder / "detections.json").exists() and not overwrite:
+    goes_on = resume and journal.path.exists()
+    if (folder / "detections.json").exists() and not overwrite and not goes_on:
         raise UsageError(f"{folder} holds detections already; add --overwrite to replace them, or name another folder")
     answered = journal.read() if resume else journal.clear()
     drawn = drawn_names(paths)
@@ -121,20 +125,25 @@ def predict_folder(
     return summary
 
 
-def draw_beside(found: Detections, picture: Any, path: Path) -> None:
-    """Write a picture with its detections drawn in."""
+def draw_beside(found: Detections, picture: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write a picture with its detections drawn in; of (H, W, channels) the first three, or one, are seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found.draw(picture).save(path, quality=92)
+    seen = picture[:, :, :3] if picture.shape[2] >= 3 else picture[:, :, 0]
+    found.draw(seen).save(path, quality=92)
 
 
 def drawn_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Return a file name for each drawn picture; pictures of one name in several folders are numbered."""
-    used: dict[str, int] = {}
-    names = {}
+    names: dict[Path, str] = {}
+    used: set[str] = set()
+    last: dict[str, int] = {}  # number that a stem had last; searching from 1 each time would be slow for many
     for path in paths:
-        used[path.stem] = used.get(path.stem, 0) + 1
-        number = f"-{used[path.stem]}" if used[path.stem] > 1 else ""
-        names[path] = f"{path.stem}{number}.jpg"
+        name = path.stem
+        while name in used:
+            last[path.stem] = last.get(path.stem, 1) + 1
+            name = f"{path.stem}-{last[path.stem]}"
+        used.add(name)
+        names[path] = f"{name}.jpg"
     return names
 
 
