@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from focaldet.assets import asset_path
 from focaldet.data.formats import open_dataset
+from focaldet.engine.build import bf16_is_native
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.progress import Listener, Quiet, duration
 from focaldet.engine.train import Run, train
@@ -102,7 +105,17 @@ def run_demo(
     workers = min((os.cpu_count() or 1) - 1, 1) if workers is None else workers
     data = asset_path(DATA)
     claim(folder)
-    run = train(RECIPE, data, folder, workers=workers, overwrite=True, max_minutes=minutes, listener=listener)
+    precision = "bf16" if bf16_is_native(torch.device("cpu")) else "float32"
+    run = train(
+        RECIPE,
+        data,
+        folder,
+        workers=workers,
+        overwrite=True,
+        max_minutes=minutes,
+        listener=listener,
+        precision=precision,
+    )
     report = report_run(folder, data, workers=workers, listener=listener, title=TITLE)
     assert report.scores is not None and report.operating is not None  # these data have validation pictures
     validation = open_dataset(data, "val")
