@@ -57,7 +57,7 @@ class Detectron2:
             with torch.inference_mode(), in_precision(dtype):
                 return model(inputs)
 
-        return Pass(run, count_gmac(model, self._outputs, size, backward=False))
+        return Pass(run, lambda: count_gmac(model, self._outputs, size, backward=False))
 
     def training(self, size: Size) -> Pass:
         """See `Contender`."""
@@ -73,7 +73,7 @@ class Detectron2:
             with EventStorage():
                 update(optimizer, sum(model(inputs).values()))
 
-        return Pass(step, count_gmac(model, self._outputs, size, backward=True))
+        return Pass(step, lambda: count_gmac(model, self._outputs, size, backward=True))
 
     def _build(self) -> Any:
         from detectron2 import model_zoo
@@ -107,7 +107,7 @@ class MMDetection:
             with torch.inference_mode(), in_precision(dtype):
                 return model(images, samples, mode="predict")
 
-        return Pass(run, count_gmac(model, self._outputs, size, backward=False))
+        return Pass(run, lambda: count_gmac(model, self._outputs, size, backward=False))
 
     def training(self, size: Size) -> Pass:
         """See `Contender`."""
@@ -122,7 +122,7 @@ class MMDetection:
             losses = model(images, [sample], mode="loss")
             update(optimizer, sum(sum(levels) for levels in losses.values()))
 
-        return Pass(step, count_gmac(model, self._outputs, size, backward=True))
+        return Pass(step, lambda: count_gmac(model, self._outputs, size, backward=True))
 
     def _build(self) -> Any:
         put_nms_into_mmcv()

@@ -43,15 +43,15 @@ def test_both_sides_of_an_operation_find_the_same() -> None:
 
 
 def test_networks_are_compared_with_the_rate_and_with_the_faster_torchvision() -> None:
-    passes = {
-        "focaldet": Pass(lambda: sum(range(10_000)), gmac=1.0),
-        "torchvision": Pass(lambda: sum(range(30_000)), gmac=1.0),
-        "torchvision, channels_last": Pass(lambda: sum(range(20_000))),
+    passes = {  # each does the same work
+        "focaldet": Pass(lambda: sum(range(10_000)), lambda: 1.0),
+        "torchvision": Pass(lambda: sum(range(30_000)), lambda: 1.0),
+        "torchvision, channels_last": Pass(lambda: sum(range(20_000)), lambda: 1.0),
     }
     findings = compare_networks("inference", "toy", passes, torch.float32, TINY, 0.8)
     ours, plain, other = findings.rows
-    assert ours.share is not None and plain.share is not None and other.share is None
-    assert ours.share * ours.minimum == pytest.approx(plain.share * plain.minimum)  # both did the same work
+    assert ours.share is not None and plain.share is not None
+    assert ours.share * ours.minimum == pytest.approx(plain.share * plain.minimum)
     share, ratio = findings.goals
     assert (share.figure, share.value, share.bound) == (SHARE, ours.share, 0.8)
     assert ratio.value == pytest.approx(ours.minimum / min(plain.minimum, other.minimum))

@@ -1,7 +1,4 @@
-"""Peak memory of a contender: a fresh process for each, since a peak never comes down again.
-
-`python -m focaldet.bench.memory NAME TASK HEIGHT WIDTH DTYPE` is that process; it prints the peak in MiB.
-"""
+"""Peak memory of a contender: a fresh process for each, since a peak never comes down again."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import torch
 from focaldet.bench.contenders import CONTENDERS
 from focaldet.structures import Size
 
+CHILD = "import sys; from focaldet.bench.memory import print_peak; print_peak(*sys.argv[1:])"
 RUNS = 3
 """A second and third run may need more than the first: what was freed lies in pieces."""
 
@@ -29,12 +27,12 @@ def peak_memory(name: str, task: str, size: Size, dtype: torch.dtype) -> float:
         dtype: what to compute in; of training, float32.
     """
     arguments = [name, task, *map(str, size), str(dtype).removeprefix("torch.")]
-    command = [sys.executable, "-m", "focaldet.bench.memory", *arguments]
+    command = [sys.executable, "-c", CHILD, *arguments]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def main(name: str, task: str, height: str, width: str, dtype: str) -> None:
-    """Run a contender and print the peak."""
+def print_peak(name: str, task: str, height: str, width: str, dtype: str) -> None:
+    """Build and run a contender, and print the peak of this process in MiB."""
     contender = next(contender for contender in CONTENDERS if contender.name == name)
     size = (int(height), int(width))
     made = contender.training(size) if task == "training" else contender.inference(size, getattr(torch, dtype))
@@ -55,7 +53,3 @@ def own_peak() -> float:
         return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -123,13 +123,9 @@ def compare_networks(
     machine = timings.pop(MACHINE)
 
     def row(name: str, timing: Timing) -> Row:
-        figures = Row(part, task, name, "CPU-s", timing.minimum, timing.median)
-        gmac = passes[name].gmac
-        if gmac is None:
-            return figures
-        work = 2 * gmac / gflop  # in runs of the rate's task
-        share, median_share = work * machine.minimum / timing.minimum, work * machine.median / timing.median
-        return replace(figures, share=share, median_share=median_share)
+        work = 2 * passes[name].count() / gflop  # in runs of the rate's task
+        shares = work * machine.minimum / timing.minimum, work * machine.median / timing.median
+        return Row(part, task, name, "CPU-s", timing.minimum, timing.median, *shares)
 
     rows = {name: row(name, timing) for name, timing in timings.items()}
     ours = rows[OURS]
