@@ -85,7 +85,7 @@ class Detector:
         Call it again after changing `model`'s weights by hand.
         """
         dtype = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
-        self._inference = prepare_for_inference(copy.deepcopy(self.model), dtype)
+        self._inference = prepare_for_inference(self.model, dtype)
         return self
 
     def forward(self, images: Tensor) -> list[StageOutput]:
