@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import focaldet
+from focaldet.cli.main import main
 from focaldet.engine import train as train_module
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
 from focaldet.engine.history import COLUMNS, read_history
@@ -358,6 +359,65 @@ def test_an_error_of_the_disk_is_no_traceback(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(FocaldetError, match=r"cannot write .*metrics\.csv: No space left on device; free some space"):
         train_module.History(tmp_path / "metrics.csv").clear()
+
+
+def spoil(document: dict[str, Any], fault: str) -> Any:
+    images, annotations, categories = (document[part] for part in ("images", "annotations", "categories"))
+    if fault == "no COCO json":
+        return {"pictures": images}
+    if fault == "detections":
+        return [{"image_id": 11, "category_id": 30, "bbox": [1, 2, 3, 4], "score": 0.5}]
+    if fault == "category without a name":
+        categories.pop()
+    if fault == "two pictures of one id":
+        images[1]["id"] = images[0]["id"]
+    if fault == "no pictures":
+        images.clear()
+    if fault == "picture that is not there":
+        images[2]["file_name"] = "lost.png"
+    if fault == "box of three numbers":
+        annotations[3]["bbox"] = [1, 2, 3]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no COCO json", "it has no list 'images' and no list 'annotations'"),
+        ("detections", "holds COCO results (detections), not a COCO data set"),
+        ("category without a name", "has category_id 29, which has no name there"),
+        ("two pictures of one id", "gives id 11 to two pictures, 1.png and 2.png"),
+        ("no pictures", "lists no pictures"),
+        ("picture that is not there", "lost.png"),
+        ("box of three numbers", "has bbox [1, 2, 3] instead of four numbers"),
+    ],
+)
+def test_faulty_data_is_one_sentence_before_anything_is_written(
+    new_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str, words: str
+) -> None:
+    data = new_data()
+    file = data / "instances_train.json"
+    file.write_text(json.dumps(spoil(json.loads(file.read_text()), fault)))
+    assert main(["train", NAME, str(data), "--output", str(tmp_path / "run")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("focaldet: error: ")
+    assert err.count("\n") == 1
+    assert words in err and "instances_train.json" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_boxes_that_are_none_are_left_out_and_said(new_data: Any, tiny: Any, tmp_path: Path) -> None:
+    data = new_data()
+    file = data / "instances_train.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0]["bbox"][2] = float("nan")
+    document["annotations"][1]["bbox"][2] = -4
+    file.write_text(json.dumps(document))
+    run = train_module.train(NAME, data, tmp_path / "run", weights=None, **{**tiny, "epochs": 1})
+    notes = [line for line in (run.folder / "log.txt").read_text().splitlines() if "left out" in line]
+    assert len(notes) == 2
+    assert "annotation 1 of instances_train.json" in notes[0] and "annotation 2 of instances_train.json" in notes[1]
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut off", "no picture"])
