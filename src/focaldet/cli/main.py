@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from focaldet.cli import machine, predicting, recipes, training
+from focaldet.cli.memory import keep_freed_memory
 from focaldet.cli.verb import Interrupted
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong usage. Errors are told in one sentence on standard error.
     """
+    if arguments is None:
+        keep_freed_memory()  # the process is ours
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return app(words, prog_name="focaldet", standalone_mode=False) or 0

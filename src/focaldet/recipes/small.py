@@ -7,7 +7,7 @@ from focaldet.recipes.recipe import Recipe
 RETINANET_SMALL = Recipe(
     name="retinanet-small",
     backbone="mobilenetv2_100",
-    frozen="none",
+    frozen="stem+layer1",
     backbone_norm="affine",
     levels=(3, 4, 5, 6),
     neck_channels=64,
