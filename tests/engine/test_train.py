@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import focaldet
 from focaldet.cli.main import main
 from focaldet.engine import train as train_module
-from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
+from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights, save_recipe
 from focaldet.engine.history import COLUMNS, read_history
 from focaldet.engine.progress import Quiet
 from focaldet.engine.train import Trainer, plan, prepare
@@ -60,7 +61,7 @@ def test_a_run_leaves_all_its_files(unbroken: Any) -> None:
     said = (folder / "log.txt").read_text().splitlines()
     assert set(said) <= set(listener.text.splitlines())
     assert "classes: 2 of the data instead of the recipe's 80" in said
-    assert "weights: mobilenetv2_100 from ImageNet; neck and head start anew" in said
+    assert f"weights: {run.recipe.backbone} from ImageNet; neck and head start anew" in said
     assert "<html" in (folder / "report.html").read_text()
 
 
@@ -124,7 +125,7 @@ def test_a_plan_writes_nothing(data: Path, tiny: Any, tmp_path: Path, monkeypatc
     planned = plan(NAME, data, **tiny)
     assert list(tmp_path.iterdir()) == []
     assert (planned.pictures, planned.steps_per_epoch, planned.steps, planned.batch) == (4, 2, 4, 2)
-    assert planned.rates[0] < 1e-3 / 2
+    assert planned.rates[0] < max(planned.rates.values())
     assert planned.trained <= planned.parameters
     assert any("classes: 2 of the data" in note for note in planned.notes)
     assert json.loads(json.dumps(planned.to_dict()))["hours"] >= 0
@@ -188,6 +189,29 @@ def test_a_step_that_was_cut_off_is_taken_again(
     assert_equal_runs(unbroken[0].folder, folder)
 
 
+def test_random_generators_go_on_too(
+    data: Path, tiny: Any, recorder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No part of the small recipe draws from the global generators, but dropout of another backbone would."""
+    drawn: list[float] = []
+    losses = Trainer.losses
+
+    def watched(self: Trainer, batch: Any) -> Any:
+        drawn.append(float(torch.rand(())))
+        return losses(self, batch)
+
+    monkeypatch.setattr(Trainer, "losses", watched)
+    options = {**tiny, "epochs": 1, "batch": 1, "normalize_over": 1, "weights": None}
+    train_module.train(NAME, data, tmp_path / "unbroken", **options)
+    unbroken, drawn[:] = list(drawn), []
+    with pytest.raises(KeyboardInterrupt):
+        train_module.train(NAME, data, tmp_path / "run", listener=recorder(stop_at=2), **options)
+    torch.manual_seed(99)
+    train_module.train(NAME, data, tmp_path / "run", resume=True)
+    assert drawn == unbroken
+    assert len(set(drawn)) == 4
+
+
 def test_what_was_asked_for_holds_when_a_run_goes_on(new_data: Any, tiny: Any, recorder: Any, tmp_path: Path) -> None:
     """Own data must not be fitted a second time: fields that were asked for would be taken for the recipe's own."""
     data, folder = new_data(classes=("red", "blue")), tmp_path / "run"
@@ -217,6 +241,17 @@ def test_going_on_with_other_data_is_refused_with_both_lists(data: Path, new_dat
     assert (folder / "checkpoints" / "last.pt").read_bytes() == before
 
 
+def test_going_on_under_another_recipe_is_refused(new_data: Any, unbroken: Any, tmp_path: Path) -> None:
+    data, folder = new_data(classes=("red", "green")), tmp_path / "run"
+    shutil.copytree(unbroken[0].folder, folder)
+    save_recipe(folder / "recipe.yaml", unbroken[0].recipe.replace(neck_channels=32, classes=("red", "green")))
+    with pytest.raises(FocaldetError, match=r"know 2 classes \(red, blue\), the model has 2 \(red, green\)"):
+        train_module.train(NAME, data, folder, resume=True)
+    save_recipe(folder / "recipe.yaml", unbroken[0].recipe.replace(neck_channels=32))
+    with pytest.raises(FocaldetError, match=r"do not fit the model in \d+ of \d+ entries: .* instead of "):
+        train_module.train(NAME, new_data("same"), folder, resume=True)
+
+
 def test_going_on_where_there_is_nothing(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FocaldetError, match=r"there is no .*recipe\.yaml; a run folder holds recipe\.yaml"):
         train_module.train(NAME, data, tmp_path / "run", resume=True)
@@ -238,6 +273,11 @@ def test_schedule_and_classes_of_a_published_recipe_follow_the_data(
     assert "schedule: 4 pictures an epoch (the data's) instead of 117,266" in listener.lines
     assert "schedule: warm-up of 1 steps (a tenth of the run) instead of 500" in listener.lines
     assert load_recipe(run.folder / "recipe.yaml") == run.recipe
+
+
+def test_a_state_is_a_change(data: Path, tiny: Any) -> None:
+    assert prepare("retinanet_r50_1x_coco", data, dict(tiny)).recipe.quirks != ()
+    assert prepare("retinanet_r50_1x_coco", data, {**tiny, "state": "clean"}).recipe.quirks == ()
 
 
 def test_a_published_batch_on_one_device_averages_its_groups(data: Path, tiny: Any, tmp_path: Path) -> None:
