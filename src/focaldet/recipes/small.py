@@ -30,6 +30,7 @@ RETINANET_SMALL = Recipe(
     epochs=20,
     warmup_steps=50,
     empty_pictures=True,
+    augment=("flip", "affine", "color"),
     sizes=((480, 360),),
     test_size=(480, 360),
 )
