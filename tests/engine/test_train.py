@@ -17,8 +17,10 @@ from focaldet.cli.main import main
 from focaldet.engine import train as train_module
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights, save_recipe
 from focaldet.engine.history import COLUMNS, read_history
+from focaldet.engine.job import prepare
+from focaldet.engine.plan import plan
 from focaldet.engine.progress import Quiet
-from focaldet.engine.train import Trainer, plan, prepare
+from focaldet.engine.train import Trainer
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.results import files
 

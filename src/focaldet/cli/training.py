@@ -13,7 +13,8 @@ from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError
 
 if TYPE_CHECKING:
-    from focaldet.engine.train import Plan, Run
+    from focaldet.engine.plan import Plan
+    from focaldet.engine.train import Run
 
 
 @verb
@@ -41,7 +42,7 @@ def train(
     chosen = get_recipe(recipe, fields.pop("state", "published"))
     read_device(device)
     if dry_run:
-        from focaldet.engine.train import plan
+        from focaldet.engine.plan import plan
 
         planned = plan(chosen, data, device=device, **fields)
         return Answer(planned.to_dict(), plan_text(planned))

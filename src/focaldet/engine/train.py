@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from focaldet.data.dataset import Dataset
-from focaldet.data.formats import open_dataset
 from focaldet.data.loader import PictureLoader
-from focaldet.data.published import training_view
 from focaldet.data.sampler import GroupedSampler
 from focaldet.data.transforms import build_transform
 from focaldet.engine.build import (
@@ -24,9 +21,7 @@ from focaldet.engine.build import (
     build_criterion,
     build_model,
     build_optimizer,
-    change_recipe,
     check_precision,
-    fit_recipe,
 )
 from focaldet.engine.checkpoint import (
     load_checkpoint,
@@ -38,15 +33,15 @@ from focaldet.engine.checkpoint import (
     set_rng_state,
 )
 from focaldet.engine.detector import Detector, Weights, read_weights
-from focaldet.engine.evaluate import Evaluation, evaluate_detector, refuse_unknown_classes
+from focaldet.engine.evaluate import Evaluation, evaluate_detector
 from focaldet.engine.history import History
+from focaldet.engine.job import Job, prepare
 from focaldet.engine.progress import Listener, Quiet
-from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
 from focaldet.models.imagenet import imagenet_weights
 from focaldet.models.weights import load_backbone, load_fitting, load_strict
-from focaldet.recipes import Recipe, get_recipe
+from focaldet.recipes import Recipe
 from focaldet.structures import Batch
 
 
@@ -79,124 +74,6 @@ class Run:
             "cpu_seconds": round(self.cpu_seconds, 1),
             "scores": None if self.scores is None else self.scores.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, worked out without training.
-
-    Attributes:
-        recipe: own data fitted in.
-        notes: what was fitted, a line each.
-        pictures, steps_per_epoch, steps: how much there is to do.
-        parameters, trained: numbers of parameters.
-        rates: learning rate at some steps.
-        hours: estimated from one training step on this machine.
-    """
-
-    recipe: str
-    notes: list[str]
-    pictures: int
-    steps_per_epoch: int
-    steps: int
-    batch: int
-    parameters: int
-    trained: int
-    rates: dict[int, float]
-    hours: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and strings."""
-        return asdict(self)
-
-
-@dataclass
-class Job:
-    """A recipe fitted to its data, with the data opened: what training starts from."""
-
-    recipe: Recipe
-    training: Dataset
-    validation: Dataset | None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The learning rate over the run."""
-        recipe = self.recipe
-        return Schedule(
-            peak=recipe.peak_lr,
-            steps_per_epoch=recipe.steps_per_epoch(len(self.training)),
-            epochs=recipe.epochs,
-            drops=recipe.drops,
-            warmup_steps=recipe.warmup_steps,
-            warmup_from=recipe.warmup_from,
-            warmup_until=recipe.warmup_until,
-            shape=recipe.schedule,
-        )
-
-
-def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, fitted: bool = False) -> Job:
-    """Open the data and fit the recipe to it: pictures that training uses, classes and schedule.
-
-    Args:
-        recipe: a name, or a Recipe.
-        data: a dataset's folder or file.
-        changes: fields of the recipe that the user asked for; they stay as they are.
-        fitted: whether the recipe is that of a run which goes on, fitted before: then every field stays.
-
-    Raises:
-        FocaldetError: the data cannot be read, no picture is left to train on, or the validation pictures have a class
-            that is not trained.
-    """
-    recipe = change_recipe(get_recipe(recipe) if isinstance(recipe, str) else recipe, changes)
-    asked = tuple(recipe.classes) if fitted or "classes" in changes else None
-    dataset = open_dataset(data, "train", classes=asked)
-    notes = [dataset.describe()]
-    training = training_view(dataset, empty_pictures=recipe.empty_pictures)
-    if len(training) == 0:
-        raise FocaldetError(
-            f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes"
-        )
-    if len(training) < len(dataset):
-        notes.append(
-            f"training uses {len(training):,} of {len(dataset):,} pictures (the others hold no object or are tiny)"
-        )
-    recipe, lines = (recipe, []) if fitted else fit_recipe(recipe, training, changes)
-    training = training.with_classes(recipe.classes)
-    validation = open_dataset(data, "val", classes=asked, missing_ok=True)
-    if validation is not None:
-        refuse_unknown_classes(recipe.classes, validation)
-    notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
-    return Job(recipe, training, validation, notes)
-
-
-def plan(recipe: Recipe | str, data: str | Path, *, device: torch.device | str = "cpu", **changes: Any) -> Plan:
-    """Say what `train` would do; writes nothing.
-
-    The hours are measured: two training steps are taken on the first pictures, reading and validation not counted.
-    """
-    job = prepare(recipe, data, changes)
-    trainer = Trainer(job, Path(), torch.device(device), workers=0, listener=Quiet())
-    schedule = job.schedule
-    total = schedule.total_steps
-    groups = next(iter(trainer.loader()))
-    trainer.step(groups)  # the first step also packs weights and takes memory
-    started = time.perf_counter()
-    trainer.step(groups)
-    seconds = time.perf_counter() - started
-    marks = sorted({0, min(job.recipe.warmup_steps, total - 1), total // 2, total - 1})
-    return Plan(
-        recipe=job.recipe.name,
-        notes=job.notes,
-        pictures=len(job.training),
-        steps_per_epoch=schedule.steps_per_epoch,
-        steps=total,
-        batch=job.recipe.batch,
-        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
-        rates={step: schedule.rate(step) for step in marks},
-        hours=round(seconds * total / 3600, 3),
-    )
 
 
 def train(
