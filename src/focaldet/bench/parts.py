@@ -12,7 +12,7 @@ import torch
 
 from focaldet.bench.clock import Task, Timing, take_turns, time_process
 from focaldet.bench.contenders import CONTENDERS, Contender, Pass
-from focaldet.bench.machine import describe_machine
+from focaldet.bench.machine import current_load, describe_machine
 from focaldet.bench.memory import peak_memory
 from focaldet.bench.operations import NUM_CANDIDATES, NUM_TRUTHS, assign_tasks, focal_tasks, nms_tasks
 from focaldet.bench.rate import P3_SIZE, rate_task
@@ -79,6 +79,7 @@ def run(
     for name in dict.fromkeys(["rate", *(what or PARTS)]):
         (say or tell)(f"measuring: {name}")
         report.findings.add(PARTS[name](plan, [*CONTENDERS, *peers]))
+    report.machine["load after"] = current_load()  # above the threads: others were at work too
     return report
 
 
@@ -116,15 +117,17 @@ def measure_training(plan: Plan, contenders: Sequence[Contender]) -> Findings:
 def compare_networks(
     part: str, task: str, passes: Mapping[str, Pass], dtype: torch.dtype, plan: Plan, least_share: float
 ) -> Findings:
-    """Time networks and, in turns with them, the machine's rate; check share and speed."""
+    """Time networks and, before and in turns with them, the machine's rate; check share and speed."""
     rate, gflop = rate_task(dtype, plan.rate_size)
+    alone = take_turns({MACHINE: rate}, plan.small_repeats)[MACHINE]
     tasks: dict[str, Task] = {MACHINE: rate, **{name: made.run for name, made in passes.items()}}
     timings = take_turns(tasks, plan.repeats)
     machine = timings.pop(MACHINE)
+    best = min(alone.minimum, machine.minimum)
 
     def row(name: str, timing: Timing) -> Row:
         work = 2 * passes[name].count() / gflop  # in runs of the rate's task
-        shares = work * machine.minimum / timing.minimum, work * machine.median / timing.median
+        shares = work * best / timing.minimum, work * machine.median / timing.median
         return Row(part, task, name, "CPU-s", timing.minimum, timing.median, *shares)
 
     rows = {name: row(name, timing) for name, timing in timings.items()}
