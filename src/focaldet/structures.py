@@ -117,40 +117,65 @@ class Batch:
 class AnchorGrid:
     """Fixed anchors: on every level the same K shapes at every place, never written out unless asked for.
 
-    Place (x, y) of level l has its centre at `offset * stride + (x, y) * stride`; x runs fastest, then y, and within a
-    place the shapes in their order: anchor index = (y * W + x) * K + shape, levels joined in order.
+    Place (x, y) of level l has its centre at `offset * stride + start + (x, y) * stride`; x runs fastest, then y, and
+    within a place the shapes in their order: anchor index = (y * W + x) * K + shape, levels joined in order.
 
     Attributes:
-        shapes: one (K, 4) float32 tensor a level, hboxes centred on (0, 0).
+        shapes: one float32 tensor a level: (K, 4) hboxes or (K, 5) rboxes around (0, 0).
         strides: pixels between places, one a level.
         sizes: (height, width) of each level's map.
         offset: centre of the first place, in strides.
+        start: the same in pixels, where it is one on all levels; added to `offset`.
     """
 
     shapes: tuple[Tensor, ...]
     strides: tuple[int, ...]
     sizes: tuple[Size, ...]
     offset: float = 0.0
+    start: float = 0.0
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the anchors are rboxes."""
+        return self.shapes[0].shape[1] == 5
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
         """Anchors a level."""
         return tuple(h * w * len(s) for (h, w), s in zip(self.sizes, self.shapes, strict=True))
 
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """Centre of the first place of each level, x and y alike, in pixels."""
+        return tuple(self.offset * stride + self.start for stride in self.strides)
+
     def level(self, index: int) -> Tensor:
-        """Return the (h * w * K, 4) float32 anchors of one level, in the frame `input`."""
-        (height, width), stride = self.sizes[index], self.strides[index]
+        """Return the (h * w * K, D) float32 anchors of one level, in the frame `input`."""
+        (height, width), stride, start = self.sizes[index], self.strides[index], self.starts[index]
         shapes = self.shapes[index]
-        start = self.offset * stride
         x = torch.arange(width, device=shapes.device, dtype=torch.float32) * stride + start
         y = torch.arange(height, device=shapes.device, dtype=torch.float32) * stride + start
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        centres = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1)
-        return (centres[:, :, None] + shapes).reshape(-1, 4)
+        centres = torch.stack([grid_x, grid_y], dim=-1)
+        return _moved(shapes, centres[:, :, None]).reshape(-1, shapes.shape[1])
 
     def levels(self) -> list[Tensor]:
         """Return every level's anchors."""
         return [self.level(index) for index in range(len(self.sizes))]
+
+    def at(self, numbers: Tensor) -> Tensor:
+        """Return the (P, D) anchors with the given numbers (levels joined), without writing the others out."""
+        anchors = torch.empty(len(numbers), self.shapes[0].shape[1], device=numbers.device)
+        first = 0
+        for index, (shapes, (_, width), count) in enumerate(zip(self.shapes, self.sizes, self.counts, strict=True)):
+            here = ((numbers >= first) & (numbers < first + count)).nonzero()[:, 0]
+            number = numbers[here] - first
+            place = number // len(shapes)
+            centres = torch.stack([place % width, place // width], dim=-1).float()
+            centres = centres * self.strides[index] + self.starts[index]
+            anchors[here] = _moved(shapes.to(numbers.device)[number % len(shapes)], centres)
+            first += count
+        return anchors
 
     def places_within(self, size: Size) -> tuple[Size, ...]:
         """Return, a level, how many (rows, columns) of places belong to a picture padded to `size` by itself."""
@@ -158,6 +183,14 @@ class AnchorGrid:
             (min(h, -(-size[0] // stride)), min(w, -(-size[1] // stride)))
             for (h, w), stride in zip(self.sizes, self.strides, strict=True)
         )
+
+
+def _moved(shapes: Tensor, centres: Tensor) -> Tensor:
+    """Return hboxes (..., 4) or rboxes (..., 5) moved by (..., 2), with one rounding a number."""
+    if shapes.shape[-1] == 4:
+        return shapes + torch.cat([centres, centres], dim=-1)
+    turned = torch.cat([centres, centres.new_zeros(*centres.shape[:-1], 3)], dim=-1)
+    return shapes + turned
 
 
 @dataclass

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from focaldet.models.anchors import AnchorShapes
+from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
 
 SCALES = tuple(4.0 * 2.0 ** (step / 3) for step in range(3))
 COCO = AnchorShapes(SCALES, (0.5, 1.0, 2.0), (8, 16, 32, 64, 128))
@@ -65,3 +66,97 @@ def test_an_offset_moves_every_centre_by_its_share_of_a_stride() -> None:
 
 def test_shapes_travel_to_worker_processes() -> None:
     assert pickle.loads(pickle.dumps(COCO)) == COCO
+
+
+STORED_FORMS = {"none": "none", "oc": "oc-negative", "le90": "le90", "le135": "le135"}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("form", STORED_FORMS)
+def test_rotated_anchors_are_the_stored_ones(form: str, golden: Path) -> None:
+    stored = np.load(golden / "rotated" / "anchors.npz")
+    sizes = [tuple(size) for size in stored["featmap_sizes"].tolist()]
+    grid = AnchorShapes(SCALES, (1.0, 0.5, 2.0), COCO.strides, angle=STORED_FORMS[form]).grid(sizes)
+    for number, anchors in enumerate(grid.levels()):
+        expected = stored[f"{form}_level{number}"].copy()
+        # The original measures the sides at each place and so rounds them: a square may come out a hair wider
+        # than high, and is then written unturned. The same square either way.
+        squares = np.abs(expected[:, 2] - expected[:, 3]) < 1e-4
+        expected[squares, 4] = anchors.numpy()[squares, 4]
+        np.testing.assert_allclose(anchors.numpy(), expected, rtol=3e-7, atol=2e-5)
+
+
+def test_forms_of_rotated_anchors_name_the_same_boxes() -> None:
+    upright = AnchorShapes(SCALES, (1.0, 0.5), (8,)).level_shapes(8)
+    for form in ("none", "oc", "oc-negative", "le90", "le135"):
+        shapes = AnchorShapes(SCALES, (1.0, 0.5), (8,), angle=form).level_shapes(8).double()
+        w, h, theta = shapes[:, 2:].unbind(1)
+        half_x = (w * theta.cos() - 0).abs() / 2 + (h * theta.sin()).abs() / 2
+        torch.testing.assert_close(half_x, upright[:, 2].double(), rtol=1e-6, atol=1e-5)
+        if form.startswith("le"):
+            assert (w >= h).all()
+
+
+@pytest.mark.golden
+def test_the_original_upright_anchors_are_the_stored_ones_bit_for_bit(golden: Path) -> None:
+    complete = np.load(golden / "tf" / "net" / "retinanet_h_v4.npz")["a.anchors"]
+    np.testing.assert_array_equal(torch.cat(original_upright().grid_for((256, 256)).levels()).numpy(), complete)
+    units = np.load(golden / "tf" / "unit" / "rtr.npz")
+    for stride in (8, 64):
+        _check_corner_of_level(original_upright(), stride, units[f"anchors_h.stride{stride}"])
+
+
+@pytest.mark.golden
+def test_the_original_turned_anchors_are_the_stored_ones(golden: Path) -> None:
+    complete = np.load(golden / "tf" / "net" / "retinanet_r_v1.npz")["a.anchors"]
+    _check_degrees(torch.cat(original_turned().grid_for((256, 256)).levels()).numpy(), complete)
+    for state, crossed in (("rtr", False), ("rtr_2019", True)):
+        units = np.load(golden / "tf" / "unit" / f"{state}.npz")
+        for stride in (8, 64):
+            _check_corner_of_level(original_turned(crossed), stride, units[f"anchors_r.stride{stride}"])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ["retinanet_h180_v15", "r3det_v1", "retinanet_r_iou_v5"])
+def test_sampled_original_anchors_are_the_stored_ones(case: str, golden: Path) -> None:
+    with np.load(golden / "tf" / "net" / f"{case}.npz") as file:
+        shape, sample = file["a.anchors.shape"], file["a.anchors.sample"]
+    shapes = original_turned() if case.startswith("retinanet_r") else original_upright()
+    anchors = torch.cat(shapes.grid_for((256, 256)).levels()).double().numpy()
+    assert anchors.shape == tuple(shape)
+    if anchors.shape[1] == 5:
+        anchors[:, 4] = np.degrees(anchors[:, 4])
+    flat = anchors.reshape(-1)
+    picked = flat[(np.arange(len(sample)) * 1_000_003) % len(flat)]
+    np.testing.assert_allclose(picked, sample, rtol=1e-7, atol=4e-6)  # theta in radians is rounded to float32
+
+
+def _check_corner_of_level(shapes: AnchorShapes, stride: int, stored: np.ndarray) -> None:
+    """Compare the two rows of three places that were stored of one level."""
+    single = replace(shapes, strides=(stride,)).grid([(2, 3)]).level(0).numpy()
+    _check_degrees(single, stored)
+
+
+def _check_degrees(anchors: np.ndarray, stored: np.ndarray) -> None:
+    np.testing.assert_array_equal(anchors[:, :4], stored[:, :4])
+    if stored.shape[1] == 5:
+        degrees = np.degrees(anchors[:, 4].astype(np.float64))
+        np.testing.assert_allclose(degrees, stored[:, 4], rtol=0, atol=4e-6)  # float32 of up to pi/2 in radians
+
+
+def test_row_18_has_55_anchors_with_the_extra_templates() -> None:
+    shapes = original_upright(more=True)
+    assert shapes.num_anchors == 55 and shapes.level_shapes(8).shape == (55, 4)
+    sizes = (shapes.level_shapes(8)[2::5, 2:] * 2 + 1) / 8  # scale 1
+    extra = [[2, 14], [11, 2], [1, 9], [12, 1]]
+    assert sizes[7:].tolist() == extra
+    smaller = (shapes.level_shapes(8)[:2, 2:] * 2 + 1) / 8
+    assert smaller.tolist() == [[2, 2], [3, 3]]
+
+
+def test_anchors_by_number_are_those_of_the_levels() -> None:
+    for shapes in (COCO, original_upright(), original_turned()):
+        grid = shapes.grid_for((96, 160))
+        numbers = torch.arange(0, sum(grid.counts), 7)
+        assert torch.equal(grid.at(numbers), torch.cat(grid.levels())[numbers])
+    assert not COCO.grid_for((64, 64)).rotated and original_turned().grid_for((64, 64)).rotated

@@ -1,14 +1,23 @@
-"""Anchor grids: at every place of every level the same few boxes, of several sizes and shapes."""
+"""Anchor grids: at every place of every level the same few boxes, of several sizes and shapes, upright or turned."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from focaldet.structures import AnchorGrid, Size
+
+AnchorAngle = Literal["none", "oc", "oc-negative", "le90", "le135"]
+
+OCTAVE = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
+"""Three steps within a factor of two."""
+ORIGINAL_STRIDES = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -22,12 +31,18 @@ class AnchorShapes:
         ratios: height / width.
         strides: pixels between the places of a level, one a level.
         offset: centre of the first place, in strides.
+        start: the same in pixels, where it is one on all levels; added to `offset`.
+        angle: how the same boxes are written as rboxes. None: not at all, they are hboxes. "none": theta 0, w along x
+            (mmrotate 0.x). A form of box: the one that mmrotate gives them in that form, 1.x by default
+            (`shared/spec/rotated.md` section 9.3); of boxes with equal sides that is the turned one.
     """
 
     scales: tuple[float, ...]
     ratios: tuple[float, ...]
     strides: tuple[int, ...]
     offset: float = 0.0
+    start: float = 0.0
+    angle: AnchorAngle | None = None
 
     @property
     def num_anchors(self) -> int:
@@ -35,7 +50,7 @@ class AnchorShapes:
         return len(self.scales) * len(self.ratios)
 
     def level_shapes(self, stride: int) -> Tensor:
-        """Return the (K, 4) float32 hboxes of a level around (0, 0), in pixels.
+        """Return the (K, 4) hboxes or (K, 5) rboxes of a level around (0, 0), in pixels; float32.
 
         Exact ties of the assignment are ties of float32, so the products keep the published order, left to right.
 
@@ -48,12 +63,14 @@ class AnchorShapes:
         width_factor = 1 / height_factor
         widths = (stride * width_factor[:, None] * scales).flatten()
         heights = (stride * height_factor[:, None] * scales).flatten()
+        if self.angle is not None:
+            return _written(widths, heights, self.angle)
         return torch.stack([-0.5 * widths, -0.5 * heights, 0.5 * widths, 0.5 * heights], dim=-1)
 
     def grid(self, sizes: Sequence[Size], device: torch.device | str = "cpu") -> AnchorGrid:
         """Return the anchors of maps of the given (height, width), one a level."""
         shapes = tuple(self.level_shapes(stride).to(device) for stride in self.strides)
-        return AnchorGrid(shapes, self.strides, tuple(sizes), self.offset)
+        return AnchorGrid(shapes, self.strides, tuple(sizes), self.offset, self.start)
 
     def grid_for(self, input_size: Size) -> AnchorGrid:
         """Return the anchors of an input of (height, width) pixels, padding included.
@@ -63,3 +80,100 @@ class AnchorShapes:
         """
         height, width = input_size
         return self.grid([(-(-height // stride), -(-width // stride)) for stride in self.strides])
+
+
+@dataclass(frozen=True)
+class TemplateShapes(AnchorShapes):
+    """The original rotated program's upright anchors: small boxes of whole pixels, multiplied by stride and scale.
+
+    Of each ratio one template of about 4 x 4: its width is sqrt(16 / ratio) and its height width * ratio, both rounded
+    to whole numbers, so 1/3 is 7 x 2 and 3 is 2 x 6. Corners are centre -/+ 0.5 * (size - 1), as pixels counted "+1".
+
+    Attributes:
+        scales: multiples of a template, in strides.
+    """
+
+    def level_shapes(self, stride: int) -> Tensor:
+        """Return the (K, 4) float32 hboxes of a level around (0, 0), in pixels.
+
+        >>> TemplateShapes((1.0,), (1.0, 1 / 3), (8,)).level_shapes(8)
+        tensor([[-15.5000, -15.5000,  15.5000,  15.5000],
+                [-27.5000,  -7.5000,  27.5000,   7.5000]])
+        """
+        widths = [round(math.sqrt(16 / ratio)) for ratio in self.ratios]
+        heights = [round(width * ratio) for width, ratio in zip(widths, self.ratios, strict=True)]
+        templates = torch.tensor([widths, heights], dtype=torch.float64)
+        sizes = templates[:, :, None] * stride * torch.tensor(self.scales, dtype=torch.float64)
+        half = 0.5 * (sizes.flatten(1).T - 1)
+        return torch.cat([-half, half], dim=1).float()
+
+
+@dataclass(frozen=True)
+class TurnedShapes(AnchorShapes):
+    """The original rotated program's turned anchors: each angle (outermost), ratio and scale, as rboxes.
+
+    Attributes:
+        angles: theta in degrees, of the w side.
+        crossed: w = size * sqrt(ratio) and h = size / sqrt(ratio), as before January 2020; else the other way around.
+            With a set of ratios that is closed under inversion this changes the order, not the set.
+    """
+
+    angles: tuple[int, ...] = (0,)
+    crossed: bool = False
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors a place."""
+        return len(self.scales) * len(self.ratios) * len(self.angles)
+
+    def level_shapes(self, stride: int) -> Tensor:
+        """Return the (K, 5) float32 rboxes of a level around (0, 0), in pixels and radians.
+
+        >>> TurnedShapes((4.0,), (0.25,), (8,), angles=(-90, -30)).level_shapes(8)
+        tensor([[ 0.0000,  0.0000, 64.0000, 16.0000, -1.5708],
+                [ 0.0000,  0.0000, 64.0000, 16.0000, -0.5236]])
+        """
+        root = torch.from_numpy(np.sqrt(np.array(self.ratios, np.float32)))[
+            :, None
+        ]  # rounded correctly, unlike torch's
+        sizes = stride * torch.tensor(self.scales)
+        widths, heights = (sizes / root).flatten(), (sizes * root).flatten()
+        if self.crossed:
+            widths, heights = heights, widths
+        theta = torch.deg2rad(torch.tensor(self.angles, dtype=torch.float64)).float().repeat_interleave(len(widths))
+        sides = torch.stack([widths, heights], dim=-1).repeat(len(self.angles), 1)
+        return torch.cat([torch.zeros_like(sides), sides, theta[:, None]], dim=1)
+
+
+def original_upright(more: bool = False) -> TemplateShapes:
+    """Return the original rotated program's H anchors: 21 a place, or 55 ("H + R + more", row 18) with `more`.
+
+    `shared/spec/rotated.md` section 2.1. The centre of the first place is at 1.5 pixels on every level.
+    """
+    scales = (0.5, 0.75, *OCTAVE) if more else OCTAVE
+    extra = (7.0, 1 / 7, 9.0, 1 / 9) if more else ()
+    return TemplateShapes(scales, (1.0, 1 / 2, 2.0, 1 / 3, 3.0, 5.0, 1 / 5, *extra), ORIGINAL_STRIDES, start=1.5)
+
+
+def original_turned(crossed: bool = False) -> TurnedShapes:
+    """Return the original rotated program's R anchors, 90 a place (`shared/spec/rotated.md` section 2.2)."""
+    return TurnedShapes(
+        scales=tuple(4 * step for step in OCTAVE),
+        ratios=(1.0, 1 / 3, 3.0, 5.0, 1 / 5),
+        strides=ORIGINAL_STRIDES,
+        offset=0.5,
+        angles=(-90, -75, -60, -45, -30, -15),
+        crossed=crossed,
+    )
+
+
+def _written(widths: Tensor, heights: Tensor, angle: AnchorAngle) -> Tensor:
+    """Return upright boxes of the given sides as (K, 5) rboxes around (0, 0) in one of the forms."""
+    if angle == "none":
+        turned = torch.zeros_like(widths, dtype=torch.bool)
+    else:
+        turned = heights >= widths if angle in ("le90", "le135") else torch.ones_like(widths, dtype=torch.bool)
+    quarter = math.pi / 2 if angle in ("oc", "le135") else -math.pi / 2
+    zero = torch.zeros_like(widths)
+    sides = torch.where(turned, heights, widths), torch.where(turned, widths, heights)
+    return torch.stack([zero, zero, *sides, torch.where(turned, quarter, zero)], dim=-1)
