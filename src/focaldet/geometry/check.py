@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -49,7 +50,7 @@ def check_rboxes(boxes: Tensor, name: str) -> None:
     and the type are checked.
     """
     check_numbers(boxes, name, 5, "rboxes (x, y, w, h, theta)")
-    if not torch.compiler.is_compiling() and len(boxes) and bool((boxes[:, 2:4] < 0).any()):
+    if numbers_are_known(boxes) and bool((boxes[:, 2:4] < 0).any()):
         row = int((boxes[:, 2:4] < 0).any(dim=1).nonzero()[0])
         raise FocaldetError(f"{name}[{row}] is {_row(boxes, row)}, with a negative side; give w >= 0 and h >= 0")
 
@@ -62,11 +63,17 @@ def check_numbers(boxes: Tensor, name: str, columns: int, what: str) -> None:
         raise FocaldetError(f"{name} has shape {tuple(boxes.shape)}; give {what} of shape (N, {columns})")
     if not boxes.is_floating_point():
         raise FocaldetError(f"{name} holds {boxes.dtype}; give {what} as floating-point numbers, by .float()")
-    if not torch.compiler.is_compiling() and not bool(boxes.detach().double().sum().isfinite()):
+    if numbers_are_known(boxes) and not math.isfinite(boxes.detach().sum().item()):
         bad = (~boxes.isfinite().all(dim=1)).nonzero()
-        if len(bad):  # else only their sum was too large
+        if len(bad):  # else only their sum is too large
             row = int(bad[0])
             raise FocaldetError(f"{name}[{row}] is {_row(boxes, row)}; give finite numbers")
+
+
+def numbers_are_known(boxes: Tensor) -> bool:
+    """Whether code may look at the numbers; not while a graph is traced or exported, and not on the meta device."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+    return not (traced or boxes.device.type == "meta")
 
 
 def check_together(**tensors: Tensor) -> None:
@@ -80,7 +87,12 @@ def check_together(**tensors: Tensor) -> None:
 
 
 def _to_tensor(item: Any) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(item)) if isinstance(item, np.ndarray) else item
+    if not isinstance(item, np.ndarray):
+        return item
+    try:
+        return torch.from_numpy(np.require(item, requirements=("C", "W")))  # copied where torch could not share it
+    except (TypeError, ValueError) as error:
+        raise FocaldetError(f"an array holds {item.dtype}, unknown to torch; give float32 or float64") from error
 
 
 def _row(boxes: Tensor, row: int) -> list[float]:
