@@ -344,6 +344,17 @@ def thin_crossing(rng: np.random.Generator, n: int, aspect: float) -> Pairs:
     return boxes, np.where(rng.random((n, 1)) < 0.5, other, resized(other, *some_sides(rng, n).T))
 
 
+@families("aspect {}, nearly parallel", 1e2, 1e3, 1e4)
+def thin_nearly_parallel(rng: np.random.Generator, n: int, aspect: float) -> Pairs:
+    """Long thin boxes flush with each other, turned by anything from 1e-17 to 1e-1."""
+    w = rng.uniform(100, 1000, n)
+    boxes = rboxes_at(some_centers(rng, n), np.column_stack([w, w / aspect]), some_angles(rng, n))
+    other = resized(boxes, w * rng.choice([0.5, 1.0, 2.0], n), boxes[:, 3] * rng.choice([0.5, 1.0, 2.0], n))
+    other = turned(other, signs(rng, n) * 10.0 ** rng.uniform(-17, -1, n))
+    along, across = (other[:, 2] - w) / 2, (other[:, 3] - boxes[:, 3]) / 2
+    return boxes, moved(other, rng.integers(-1, 2, n) * along, rng.integers(-1, 2, n) * across)
+
+
 @families("aspect {}, sides swapped", 1e2, 1e3, 1e4)
 def thin_swapped(rng: np.random.Generator, n: int, aspect: float) -> Pairs:
     """The same long thin box, written with the other side as w."""
@@ -471,6 +482,16 @@ def whole_degrees(rng: np.random.Generator, n: int) -> Pairs:
     boxes1, boxes2 = axis_parallel(rng, n)
     degrees = 15 * rng.integers(-12, 13, (2, n))
     return turned(boxes1, np.deg2rad(degrees[0])), turned(boxes2, np.deg2rad(degrees[1]))
+
+
+@family
+def nearly_parallel(rng: np.random.Generator, n: int) -> Pairs:
+    """Boxes of different sides, flush with an edge or off it by 1e-14 to 1 pixels, turned by 1e-17 to 1e-1."""
+    boxes, sides = some_boxes(rng, n), some_sides(rng, n)
+    other = turned(resized(boxes, *sides.T), signs(rng, n) * 10.0 ** rng.uniform(-17, -1, n))
+    flush = rng.integers(-1, 2, (n, 2)) * (sides - boxes[:, 2:4]) / 2
+    off = signs(rng, n, 2) * 10.0 ** rng.uniform(-14, 0, (n, 2)) * rng.integers(0, 2, (n, 2))
+    return boxes, moved(other, *(flush + off).T)
 
 
 # Ordinary pairs
