@@ -119,8 +119,8 @@ def test_no_truth_leaves_only_background(make_grid: MakeGrid) -> None:
 
 def test_faults_are_said(make_grid: MakeGrid) -> None:
     grid = make_grid(SIZE, 0.0)
-    with pytest.raises(FocaldetError, match=r"truths has shape \(3, 5\)"):
-        assign(grid, torch.zeros(3, 5), PUBLISHED)
+    with pytest.raises(FocaldetError, match=r"truths has shape \(3, 6\)"):
+        assign(grid, torch.zeros(3, 6), PUBLISHED)
     with pytest.raises(FocaldetError, match=r"truths\[1\] is \[0.0, nan"):
         assign(grid, torch.tensor([[0.0, 0, 9, 9], [0.0, float("nan"), 9, 9]]), PUBLISHED)
     with pytest.raises(FocaldetError, match=r"negative=0\.6"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,14 +11,13 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.geometry.iou import hbox_iou_aligned
+from focaldet.geometry.check import check_numbers, check_rboxes
 from focaldet.structures import BACKGROUND, IGNORED, AnchorGrid, Size
-from focaldet.targets.cells import Floats, Integers, Lattices, anchors_at, nearest_iou, pairs, windows
+from focaldet.targets.lattices import Lattices, as_rotated
+from focaldet.targets.overlap import Integers, Maxima, Measure, Numbers, Pixels
+from focaldet.targets.search import GridSearch, ListSearch, Search
 
 Claim = Literal["none", "ties", "ties-overwrite"]
-
-OWN_BEST_PAIRS = 1 << 20
-"""Pairs of claimed anchor and truth box compared in one go."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class AssignRule:
             same anchors stand for the claiming box, even those with a better owner; later truth boxes win (quirk).
         ignored_iof: an anchor of which at least this share lies on one ignored box takes no part, unless it is
             positive. None: ignored boxes have no effect.
+        negative_inclusive: an anchor whose best IoU is `negative` itself is background too, unless it is positive.
+        pixels: what a side of an hbox measures. "continuous": the difference of its ends. "plus_one": one pixel more,
+            in float64, as in the original rotated program (`shared/spec/rotated.md` section 2.5).
     """
 
     positive: float
     negative: float
     claim: Claim = "ties"
     ignored_iof: float | None = None
+    negative_inclusive: bool = False
+    pixels: Pixels = "continuous"
 
     def __post_init__(self) -> None:
         if not 0 < self.negative <= self.positive <= 1:
@@ -80,137 +85,169 @@ def assign(
     valid: tuple[Size, ...] | None = None,
     ignored_boxes: Tensor | None = None,
 ) -> Assignment:
-    """Give every anchor one truth box, the background, or no part in the loss.
+    """Give every anchor of a grid one truth box, the background, or no part in the loss.
 
-    Equal in every anchor to the dense float32 matrix of all pairs, ties included: an anchor that overlaps two truth
-    boxes equally goes to the earlier one. Time and memory grow with the anchors that overlap a truth box enough.
+    Equal in every anchor to the dense matrix of all pairs, ties included: an anchor that overlaps two truth boxes
+    equally goes to the earlier one. Time and memory grow with the anchors that overlap a truth box enough.
+
+    Hboxes are compared with hboxes as `rule.pixels` says, in float32 or float64. If the truth or the grid is rotated,
+    the other is taken as rboxes too (of an hbox, theta is 0), and IoU is exact: float64, rounded to float32.
 
     Args:
         grid: the anchors, in the frame `input`.
-        truths: (G, 4) hboxes in that frame. Without truth (G = 0) every anchor is background.
+        truths: (G, 4) hboxes or (G, 5) rboxes in that frame. Without truth (G = 0) every anchor is background.
         rule: what decides.
         valid: (rows, columns) of places that take part on each level; anchors beyond are neither compared nor claimed
             and stay background here. None means all.
-        ignored_boxes: (I, 4) hboxes around what is neither to be found nor background.
+        ignored_boxes: (I, 4) or (I, 5) boxes around what is neither to be found nor background.
 
     Raises:
-        FocaldetError: boxes of another shape, or with numbers that are not finite.
+        FocaldetError: boxes of another shape, or with numbers that are not finite; `rule.pixels` for rboxes.
     """
-    lattices = Lattices.of(grid, valid)
-    boxes = _as_float32(truths, "truths")
-    num_anchors = sum(grid.counts)
-    owners = np.full(num_anchors, BACKGROUND)
-    best = np.zeros(num_anchors, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # a box of 1e20 pixels has an infinite area, and IoU 0
-        found = _search(boxes, np.full(len(boxes), rule.negative, np.float32), lattices)
-        np.maximum.at(best, found.anchor, found.iou)
-        owners[found.anchor] = IGNORED
-        reached = (found.iou >= np.float32(rule.positive)) & (found.iou == best[found.anchor])
-        owners[found.anchor[reached][::-1]] = found.truth[reached][::-1]  # the last written stays: the earliest
-        if rule.claim != "none":
-            claims = _claims(found, boxes, lattices)
-            if rule.claim == "ties":
-                claims = _own_best(claims.anchor[owners[claims.anchor] < 0], boxes, grid)
-            owners[claims.anchor], best[claims.anchor] = claims.truth, claims.iou
-        if rule.ignored_iof is not None and ignored_boxes is not None:
-            covered = _covered(_as_float32(ignored_boxes, "ignored_boxes"), rule.ignored_iof, lattices)
-            owners[covered[owners[covered] < 0]] = IGNORED
-    positives = np.flatnonzero(owners >= 0)
+    measure = _measure(rule, rotated=grid.rotated or _is_rotated(truths, ignored_boxes))
+    grid = as_rotated(grid) if measure.rotated else grid
+    search = GridSearch(Lattices.of(grid, valid), measure)
+    boxes = _boxes(truths, "truths", measure)
+
+    def own_best(numbers: Integers) -> Maxima:
+        anchors = grid.at(torch.from_numpy(numbers)).cpu().numpy().astype(measure.box_type)
+        return ListSearch(anchors, measure).maxima(boxes, 0.0)
+
+    ignored = _boxes(ignored_boxes, "ignored_boxes", measure) if ignored_boxes is not None else None
+    return _decide(search, own_best, boxes, ignored, rule, sum(grid.counts))
+
+
+def assign_boxes(
+    anchors: Tensor,
+    truths: Tensor,
+    rule: AssignRule,
+    *,
+    valid: Tensor | None = None,
+    ignored_boxes: Tensor | None = None,
+) -> Assignment:
+    """Give every one of a list of anchors one truth box, the background, or no part in the loss; as `assign`.
+
+    For anchors that stand on no grid: the boxes of the stage before, in refinement. Computed on the CPU, wherever
+    the boxes are; never an anchors x truth matrix.
+
+    Args:
+        anchors: (A, 4) hboxes or (A, 5) rboxes, in any frame.
+        truths: (G, 4) hboxes or (G, 5) rboxes in that frame.
+        rule: what decides.
+        valid: (A,) bool, anchors that take part; the others stay background here. None means all.
+        ignored_boxes: (I, 4) or (I, 5) boxes around what is neither to be found nor background.
+
+    Returns:
+        The assignment, on the device of the anchors.
+
+    Raises:
+        FocaldetError: boxes of another shape, or with numbers that are not finite; `rule.pixels` for rboxes.
+    """
+    measure = _measure(rule, rotated=_is_rotated(anchors, truths, ignored_boxes))
+    listed, boxes = _boxes(anchors, "anchors", measure), _boxes(truths, "truths", measure)
+    part = np.flatnonzero(valid.cpu().numpy()) if valid is not None else np.arange(len(listed))
+    search = ListSearch(listed[part], measure)
+    ignored = _boxes(ignored_boxes, "ignored_boxes", measure) if ignored_boxes is not None else None
+
+    def own_best(numbers: Integers) -> Maxima:
+        return ListSearch(listed[part[numbers]], measure).maxima(boxes, 0.0)
+
+    found = _decide(search, own_best, boxes, ignored, rule, len(listed))
+    places = torch.from_numpy(part)
+    return Assignment(
+        positives=places[found.positives].to(anchors.device),
+        truths=found.truths.to(anchors.device),
+        ious=found.ious.to(anchors.device),
+        ignored=places[found.ignored].to(anchors.device),
+        num_anchors=len(listed),
+    )
+
+
+def _is_rotated(*boxes: Tensor | None) -> bool:
+    return any(some is not None and some.ndim == 2 and some.shape[1] == 5 for some in boxes)
+
+
+def _measure(rule: AssignRule, *, rotated: bool) -> Measure:
+    if rotated and rule.pixels != "continuous":
+        raise FocaldetError(f'pixels="{rule.pixels}" is a convention of hboxes; give "continuous" to assign rboxes')
+    return Measure(rotated, rule.pixels)
+
+
+def _boxes(boxes: Tensor, name: str, measure: Measure) -> Numbers:
+    """Return boxes in the form and type of the measure, checked."""
+    if boxes.ndim == 2 and boxes.shape[1] == 5:
+        check_rboxes(boxes, name)
+    else:
+        check_numbers(boxes, name, 4, "hboxes (x1, y1, x2, y2), or rboxes of shape (N, 5),")
+    numbers: Numbers = boxes.detach().cpu().numpy().astype(measure.box_type)
+    if not measure.rotated or boxes.shape[1] == 5:
+        return np.ascontiguousarray(numbers)
+    low, high = numbers[:, :2], numbers[:, 2:]
+    return np.concatenate([(low + high) / 2, np.maximum(high - low, 0), np.zeros((len(low), 1))], axis=1)
+
+
+OwnBest = Callable[[Integers], Maxima]
+"""Finds, for some anchors of which each overlaps a truth box, the truth box that it overlaps most."""
+
+
+def _decide(
+    search: Search, own_best: OwnBest, boxes: Numbers, ignored: Numbers | None, rule: AssignRule, num_anchors: int
+) -> Assignment:
+    """Apply the rule to the best overlaps of both sides."""
+    number = search.measure.iou_type  # thresholds are compared in the type of the IoU
+    found = search.maxima(boxes, rule.negative, climb=rule.claim != "none")
+    owners = np.where(found.ious >= number(rule.positive), found.truths, IGNORED)
+    if rule.negative_inclusive:
+        owners[(owners < 0) & (found.ious <= number(rule.negative))] = BACKGROUND
+    state = _Owned(found.anchors, owners, found.truths, found.ious)
+    if rule.claim != "none":
+        state = _claimed(state, found, own_best, overwrite=rule.claim == "ties-overwrite")
+    positive = state.owners >= 0
+    positives, left_out = state.anchors[positive], state.anchors[state.owners == IGNORED]
+    if rule.ignored_iof is not None and ignored is not None:
+        covered = search.maxima(ignored, rule.ignored_iof, over_anchor=True).anchors
+        left_out = np.union1d(left_out, np.setdiff1d(covered, positives))
     return Assignment(
         positives=torch.from_numpy(positives),
-        truths=torch.from_numpy(owners[positives]),
-        ious=torch.from_numpy(best[positives]),
-        ignored=torch.from_numpy(np.flatnonzero(owners == IGNORED)),
+        truths=torch.from_numpy(state.owners[positive]),
+        ious=torch.from_numpy(state.ious[positive].astype(np.float32)),
+        ignored=torch.from_numpy(left_out),
         num_anchors=num_anchors,
     )
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Pairs that overlap: the truth box, the anchor's number, their float32 IoU."""
+class _Owned:
+    """Anchors (M,) that are not simply background, by rising number.
 
-    truth: Integers
-    anchor: Integers
-    iou: Floats
-
-
-def _as_float32(boxes: Tensor, name: str) -> Floats:
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise FocaldetError(f"{name} has shape {tuple(boxes.shape)}; give hboxes (x1, y1, x2, y2) of shape (G, 4)")
-    if not bool(boxes.isfinite().all()):
-        first = int((~boxes.isfinite().all(dim=1)).nonzero()[0])
-        raise FocaldetError(f"{name}[{first}] is {boxes[first].tolist()}; give finite numbers")
-    numbers: Floats = boxes.detach().to("cpu", torch.float32).contiguous().numpy()
-    return numbers
-
-
-def _search(boxes: Floats, least: Floats, lattices: Lattices) -> _Found:
-    """Return all pairs whose IoU is at least `least` (G,) of their truth box, above 0; in the order of the boxes."""
-    size = np.maximum(boxes[:, 2:].astype(np.float64) - boxes[:, :2], 0)
-    both = size[:, :1] * size[:, 1:] + lattices.areas()
-    iou = least.astype(np.float64)[:, None]
-    overlap = iou / (1 + iou) * both * (1 - lattices.tolerance())  # IoU = overlap / (both - overlap), solved
-    parts = [_Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    for block in windows(boxes, overlap, lattices).blocks():
-        pair = pairs(boxes, block, lattices)
-        exact = pair.iou(boxes)
-        enough = np.flatnonzero(exact >= least[pair.box])
-        parts.append(_Found(pair.box[enough], pair.anchor[enough], exact[enough]))
-    return _joined(parts)
-
-
-def _joined(parts: list[_Found]) -> _Found:
-    return _Found(
-        np.concatenate([part.truth for part in parts]),
-        np.concatenate([part.anchor for part in parts]),
-        np.concatenate([part.iou for part in parts]),
-    )
-
-
-def _claims(found: _Found, boxes: Floats, lattices: Lattices) -> _Found:
-    """Return, in the order of the truth boxes, every pair that ties for the best IoU of its truth box, if above 0.
-
-    `found` holds the pairs above some IoU, hence all that matter to a truth box that is in one of them.
+    Attributes:
+        anchors: their numbers.
+        owners: the truth box they stand for, or IGNORED or BACKGROUND.
+        truths: the truth box that each overlaps most, and
+        ious: that IoU; after an overwriting claim the IoU with the owner.
     """
-    best = np.zeros(len(boxes), np.float32)
-    np.maximum.at(best, found.truth, found.iou)
-    near = np.zeros(len(boxes), np.float32)
-    lone = np.flatnonzero(best == 0)
-    near[lone] = nearest_iou(boxes[lone], lattices)
-    lone = lone[near[lone] > 0]  # a box with IoU 0 everywhere would tie with every anchor it does not touch
-    low = _search(boxes[lone], near[lone], lattices)
-    found = _joined([found, _Found(lone[low.truth], low.anchor, low.iou)])
-    np.maximum.at(best, found.truth, found.iou)
-    ties = np.flatnonzero(found.iou == best[found.truth])
-    ties = ties[np.argsort(found.truth[ties], kind="stable")]
-    return _Found(found.truth[ties], found.anchor[ties], found.iou[ties])
+
+    anchors: Integers
+    owners: Integers
+    truths: Integers
+    ious: Numbers
 
 
-def _own_best(numbers: Integers, boxes: Floats, grid: AnchorGrid) -> _Found:
-    """Return for some anchors, each on at least one box, the truth box that it overlaps most, the earlier of equals."""
-    numbers = np.unique(numbers)
-    anchors, truths = anchors_at(grid, torch.from_numpy(numbers)), torch.from_numpy(boxes)
-    parts = [_Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    step = max(1, OWN_BEST_PAIRS // max(1, len(boxes)))
-    for start in range(0, len(numbers), step):
-        some = anchors[start : start + step]
-        meet = (some[:, None, 0] < truths[:, 2]) & (some[:, None, 2] > truths[:, 0])
-        meet &= (some[:, None, 1] < truths[:, 3]) & (some[:, None, 3] > truths[:, 1])
-        anchor, truth = meet.nonzero().unbind(1)
-        iou = hbox_iou_aligned(truths[truth], some[anchor])
-        best = torch.zeros(len(some)).scatter_reduce_(0, anchor, iou, "amax")
-        owner = np.zeros(len(some), np.int64)
-        equal = (iou == best[anchor]).nonzero()[:, 0].flip(0)  # reversed: the earliest is written last, and stays
-        owner[anchor[equal].numpy()] = truth[equal].numpy()
-        parts.append(_Found(owner, numbers[start : start + step], best.numpy()))
-    return _joined(parts)
-
-
-def _covered(boxes: Floats, share: float, lattices: Lattices) -> Integers:
-    """Return the numbers of anchors of which at least a share lies on one of the boxes; some more than once."""
-    overlap = np.broadcast_to(share * lattices.areas() * (1 - lattices.tolerance()), (len(boxes), len(lattices.shapes)))
-    parts = [np.zeros(0, np.int64)]
-    for block in windows(boxes, overlap, lattices).blocks():
-        pair = pairs(boxes, block, lattices)
-        parts.append(pair.anchor[pair.iof() >= np.float32(share)])
-    return np.concatenate(parts)
+def _claimed(state: _Owned, found: Maxima, own_best: OwnBest, *, overwrite: bool) -> _Owned:
+    """Let every truth box claim the anchors that tie for its best IoU."""
+    claimed = np.unique(found.tie_anchors)
+    fresh = np.setdiff1d(claimed, state.anchors, assume_unique=True)
+    at = np.searchsorted(state.anchors, fresh)
+    anchors = np.insert(state.anchors, at, fresh)
+    owners, truths = np.insert(state.owners, at, BACKGROUND), np.insert(state.truths, at, BACKGROUND)
+    ious = np.insert(state.ious, at, 0)
+    if overwrite:
+        slots = np.searchsorted(anchors, found.tie_anchors)
+        owners[slots], ious[slots] = found.tie_truths, found.tie_ious  # in their order: the last written stays
+        return _Owned(anchors, owners, truths, ious)
+    own, slots = own_best(fresh), np.searchsorted(anchors, fresh)
+    truths[slots[own.anchors]], ious[slots[own.anchors]] = own.truths, own.ious
+    slots = np.searchsorted(anchors, claimed)
+    slots = slots[owners[slots] < 0]
+    owners[slots] = truths[slots]
+    return _Owned(anchors, owners, truths, ious)

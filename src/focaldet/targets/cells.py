@@ -1,9 +1,9 @@
-"""The few anchors of a grid that can overlap a box enough, found without a look at the others.
+"""The same search in numpy, for where there is no compiler: windows of places, and the pairs in them one by one.
 
-Anchors of one shape stand on a lattice, and their overlap with a box is the product of a part along x and a part along
-y, each falling from its peak at the box's centre. So the anchors that reach a given overlap lie in a window of places,
-and its borders follow from the box, the shape and that overlap alone. Windows are computed in float64 and a little too
-wide; what lies in them is then computed exactly as a dense float32 matrix would, anchor by anchor.
+Anchors of one shape stand on a lattice, and the overlap of their hulls with a box's is the product of a part along x
+and a part along y, each falling from its peak at the box's centre. So the anchors that can reach a given overlap lie
+in a window of places, and its borders follow from the box, the shape and that overlap alone. Windows are computed in
+float64 and a little too wide; what lies in them is then compared exactly, pair by pair.
 """
 
 from __future__ import annotations
@@ -13,87 +13,99 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from focaldet.geometry.iou import MIN_UNION
-from focaldet.structures import AnchorGrid, Size
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from focaldet.targets.lattices import Floats, Lattices
+from focaldet.targets.overlap import Doubles, Integers, Maxima, Measure, Numbers
 
 BLOCK = 1 << 16
 """Pairs of box and anchor looked at in one go: enough to pay for the calls, few enough for the cache."""
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""IoU that stands for "above 0"."""
 
 
 @dataclass(frozen=True)
-class Lattices:
-    """The S shapes of all levels, each with the lattice of places that it stands on; x before y in every pair.
+class Pairs:
+    """P pairs in the order of the truth boxes: the box, the anchor's number, their overlap."""
 
-    Attributes:
-        shapes: (S, 4) float32 hboxes around (0, 0).
-        strides: (S,) float32 pixels between places.
-        starts: (S,) float32 centre of the first place.
-        counts: (S, 2) places along x and y that take part; shapes without any are left out.
-        first: (S,) number of the anchor at the first place.
-        steps: (S, 2) how far the anchor's number moves from place to place.
-        slack: (S,) pixels by which rounding can move a corner, generously.
-    """
+    truth: Integers
+    anchor: Integers
+    iou: Numbers
 
-    shapes: Floats
-    strides: Floats
-    starts: Floats
-    counts: Integers
-    first: Integers
-    steps: Integers
-    slack: Doubles
 
-    @classmethod
-    def of(cls, grid: AnchorGrid, valid: tuple[Size, ...] | None = None) -> Lattices:
-        """Tabulate a grid; `valid` gives the (rows, columns) that take part on each level, all when None."""
-        kinds = np.array([len(shapes) for shapes in grid.shapes])
-        level = np.repeat(np.arange(len(kinds)), kinds)
-        within = np.arange(len(level)) - (np.cumsum(kinds) - kinds)[level]
-        shapes = np.concatenate([shapes.cpu().numpy() for shapes in grid.shapes])
-        strides = np.array(grid.strides, np.float32)
-        sizes = np.array(grid.sizes, np.int64)
-        counts = np.minimum(sizes, np.array(valid, np.int64)) if valid is not None else sizes
-        starts = np.array([grid.offset * stride for stride in grid.strides], np.float32)
-        offsets = np.cumsum(grid.counts) - np.array(grid.counts)
-        steps = np.stack([kinds, kinds * sizes[:, 1]], axis=1)
-        furthest = np.abs(starts) + strides * sizes.max(axis=1)
-        slack = (furthest[level] + np.abs(shapes).max(axis=1)).astype(np.float64) * 2.0**-22
-        keep = np.all(counts > 0, axis=1, keepdims=True)[level, 0]
-        level, within = level[keep], within[keep]
-        first = offsets[level] + within
-        return cls(
-            shapes[keep], strides[level], starts[level], counts[level][:, ::-1], first, steps[level], slack[keep]
-        )
+def grid_maxima(
+    boxes: Numbers, lattices: Lattices, measure: Measure, least: float, *, over_anchor: bool, climb: bool
+) -> Maxima:
+    """Return the maxima of boxes (G, D) and the anchors on lattices; column maxima only if `climb`."""
+    found = _grid_pairs(boxes, np.full(len(boxes), least), lattices, measure, over_anchor)
+    ties = _no_pairs(measure)
+    if climb:
+        lone = np.setdiff1d(np.arange(len(boxes)), found.truth)
+        near = np.maximum(_nearest(boxes[lone], lattices, measure), SMALLEST)
+        low = _grid_pairs(boxes[lone], near, lattices, measure, False)
+        ties = _ties(_joined([found, Pairs(lone[low.truth], low.anchor, low.iou)]), len(boxes))
+    return _maxima(found, ties, lattices.num_anchors)
 
-    def areas(self) -> Doubles:
-        """Return the (S,) areas of the shapes."""
-        size = (self.shapes[:, 2:] - self.shapes[:, :2]).astype(np.float64)
-        areas: Doubles = size[:, 0] * size[:, 1]
-        return areas
 
-    def tolerance(self) -> Doubles:
-        """Return (S,) relative amounts by which rounding can change an overlap that matters, generously."""
-        shorter = (self.shapes[:, 2:] - self.shapes[:, :2]).min(axis=1).astype(np.float64)
-        tolerance: Doubles = np.minimum(1e-5 + 8 * self.slack / np.maximum(shorter, 1e-30), 1.0)
-        return tolerance
+def list_maxima(
+    boxes: Numbers, anchors: Numbers, measure: Measure, least: float, *, over_anchor: bool, climb: bool
+) -> Maxima:
+    """Return the maxima of boxes (G, D) and anchors (N, D); column maxima only if `climb`. `least` 0: all above 0."""
+    parts = [_no_pairs(measure)]
+    hulls, anchor_hulls = measure.hulls(boxes), measure.hulls(anchors)
+    step = max(1, BLOCK // max(1, len(anchors)))
+    for start in range(0, len(boxes), step):
+        some = hulls[start : start + step, None]
+        sides = np.minimum(some[..., 2:], anchor_hulls[:, 2:]) - np.maximum(some[..., :2], anchor_hulls[:, :2])
+        truth, anchor = np.nonzero((sides > 0).all(axis=2))
+        iou = measure.quotients(boxes[start + truth], anchors[anchor], over_anchor)
+        parts.append(Pairs(start + truth, anchor, iou))
+    every = _joined(parts)
+    found = _picked(every, (every.iou >= least) & (every.iou > 0))
+    return _maxima(found, _ties(every, len(boxes)) if climb else _no_pairs(measure), len(anchors))
 
-    def middles(self, boxes: Floats) -> Doubles:
-        """Return (N, S, 2): where the centres of (N, 4) boxes lie, in places from the first."""
-        centre = (boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2
-        own = (self.shapes[:, :2].astype(np.float64) + self.shapes[:, 2:]) / 2 + self.starts[:, None]
-        middles: Doubles = (centre[:, None] - own) / self.strides[:, None]
-        return middles
 
-    def sides(self, shape: Integers, place: Integers, axis: int) -> tuple[Floats, Floats]:
-        """Return the lower and upper edge along one axis of shapes at places, with the float32 rounding of the grid."""
-        centre = place.astype(np.float32) * self.strides[shape] + self.starts[shape]
-        return centre + self.shapes[shape, axis], centre + self.shapes[shape, axis + 2]
+def _maxima(found: Pairs, ties: Pairs, num_anchors: int) -> Maxima:
+    best, owners = np.zeros(num_anchors, found.iou.dtype), np.zeros(num_anchors, np.int64)
+    np.maximum.at(best, found.anchor, found.iou)
+    own = np.flatnonzero(found.iou == best[found.anchor])[::-1]  # the last written stays: the earliest truth box
+    owners[found.anchor[own]] = found.truth[own]
+    anchors = np.flatnonzero(best)
+    return Maxima(anchors, owners[anchors], best[anchors], ties.truth, ties.anchor, ties.iou)
+
+
+def _ties(found: Pairs, count: int) -> Pairs:
+    """Return, in the order of the truth boxes, the pairs that tie for the best of their truth box."""
+    best = np.zeros(count, found.iou.dtype)
+    np.maximum.at(best, found.truth, found.iou)
+    ties = np.flatnonzero((found.iou == best[found.truth]) & (found.iou > 0))
+    return _picked(found, ties[np.argsort(found.truth[ties], kind="stable")])
+
+
+def _grid_pairs(boxes: Numbers, least: Doubles, lattices: Lattices, measure: Measure, over_anchor: bool) -> Pairs:
+    """Return all pairs whose overlap is at least `least` (G,) of their box and above 0."""
+    area, anchor_area = measure.areas(boxes)[:, None], measure.areas(lattices.shapes)
+    iou = least[:, None]  # IoU = overlap / (both - overlap), solved
+    overlap = iou * anchor_area if over_anchor else iou / (1 + iou) * (area + anchor_area)
+    overlap = np.broadcast_to(overlap, (len(boxes), len(lattices.shapes))) * (1 - lattices.tolerance(measure))
+    smallest = least.astype(measure.iou_type)
+    parts = [_no_pairs(measure)]
+    for block in windows(measure.hulls(boxes), measure.hulls(lattices.shapes), overlap, lattices).blocks():
+        truth, number, anchors = placed(block, lattices)
+        exact = measure.quotients(boxes[truth], anchors.astype(measure.box_type), over_anchor)
+        parts.append(_picked(Pairs(truth, number, exact), (exact >= smallest[truth]) & (exact > 0)))
+    return _joined(parts)
+
+
+def _nearest(boxes: Numbers, lattices: Lattices, measure: Measure) -> Numbers:
+    """Return (N,) the best IoU of each box with the anchors that stand nearest to its centre: nearly that of all."""
+    middle = np.rint(_middles(measure.hulls(boxes), measure.hulls(lattices.shapes), lattices))
+    low = np.clip(middle, 0, lattices.counts - 1).astype(np.int64)
+    box, shape = (index.ravel() for index in np.indices(low.shape[:2]))
+    best = np.zeros(len(boxes), measure.iou_type)
+    for block in Windows(box, shape, low.reshape(-1, 2), np.ones((len(box), 2), np.int64)).blocks():
+        truth, _, anchors = placed(block, lattices)
+        np.maximum.at(best, truth, measure.quotients(boxes[truth], anchors.astype(measure.box_type), False))
+    return best
 
 
 @dataclass(frozen=True)
@@ -126,21 +138,22 @@ class Windows:
             start = stop
 
 
-def windows(boxes: Floats, overlap: Doubles, lattices: Lattices) -> Windows:
+def windows(hulls: Doubles, shapes: Doubles, overlap: Doubles, lattices: Lattices) -> Windows:
     """Return the windows that hold every anchor whose intersection with a box has at least a given area.
 
     Args:
-        boxes: (N, 4) hboxes.
+        hulls: (N, 4) of the boxes.
+        shapes: (S, 4) hulls of the anchors' shapes, around (0, 0).
         overlap: (N, S) square pixels that the intersection with an anchor of each shape must reach, above 0.
         lattices: of S shapes.
     """
-    size = np.maximum(boxes[:, 2:].astype(np.float64) - boxes[:, :2], 0)[:, None]
-    anchor_size = (lattices.shapes[:, 2:] - lattices.shapes[:, :2]).astype(np.float64)
+    size = np.maximum(hulls[:, 2:] - hulls[:, :2], 0)[:, None]
+    anchor_size = shapes[:, 2:] - shapes[:, :2]
     slack = 2 * lattices.slack[:, None]
     shorter = np.minimum(size, anchor_size) + slack  # the most that an intersection can measure along x and y
     # A part along x of at least overlap / shorter_y is needed, and it shrinks by a pixel with every pixel of distance.
     reach = (size + anchor_size) / 2 + slack - overlap[..., None] / shorter[..., ::-1]
-    middle, reach = lattices.middles(boxes), reach / lattices.strides[:, None]
+    middle, reach = _middles(hulls, shapes, lattices), reach / lattices.pitch[:, :1]
     low = np.clip(np.ceil(middle - reach), 0, lattices.counts).astype(np.int64)
     high = np.clip(np.floor(middle + reach), -1, lattices.counts - 1).astype(np.int64)
     found = (overlap <= shorter.prod(axis=-1)) & (high >= low).all(axis=-1)
@@ -148,57 +161,24 @@ def windows(boxes: Floats, overlap: Doubles, lattices: Lattices) -> Windows:
     return Windows(box, shape, low[found], (high - low + 1)[found])
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """P pairs of box and anchor, in the order of the boxes; float32 throughout.
-
-    Attributes:
-        box: (P,) which box.
-        anchor: (P,) number of the anchor.
-        overlap: (P,) area of the intersection.
-        area: (P,) area of the anchor.
-    """
-
-    box: Integers
-    anchor: Integers
-    overlap: Floats
-    area: Floats
-
-    def iou(self, boxes: Floats) -> Floats:
-        """Return (P,) IoU, in the order of operations of `hbox_iou`."""
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        iou: Floats = self.overlap / np.maximum(areas[self.box] + self.area - self.overlap, np.float32(MIN_UNION))
-        return iou
-
-    def iof(self) -> Floats:
-        """Return (P,) intersections over the area of the anchor."""
-        iof: Floats = self.overlap / self.area.clip(min=np.float32(MIN_UNION))
-        return iof
+def _middles(hulls: Doubles, shapes: Doubles, lattices: Lattices) -> Doubles:
+    """Return (N, S, 2): where the centres of (N, 4) hulls lie, in places from the first, x and y."""
+    centre, own = (hulls[:, :2] + hulls[:, 2:]) / 2, (shapes[:, :2] + shapes[:, 2:]) / 2
+    middles: Doubles = (centre[:, None] - own - lattices.pitch[:, 1:]) / lattices.pitch[:, :1]
+    return middles
 
 
-def pairs(boxes: Floats, block: Windows, lattices: Lattices) -> Pairs:
-    """List what lies in the windows, with overlap and area exactly as the pairwise float32 operations give them."""
-    _, x_overlap, x_side, x_number = _along(boxes, block, lattices, 0)
-    y_window, y_overlap, y_side, y_number = _along(boxes, block, lattices, 1)
-    counts = block.count[:, 0]
-    row, column = ragged(counts[y_window])  # a row of places for every place along y
-    column += (np.cumsum(counts) - counts)[y_window][row]
-    return Pairs(
-        box=block.box[y_window][row],
-        anchor=y_number[row] + x_number[column] + lattices.first[block.shape][y_window][row],
-        overlap=x_overlap[column] * y_overlap[row],
-        area=x_side[column] * y_side[row],
-    )
-
-
-def _along(boxes: Floats, block: Windows, lattices: Lattices, axis: int) -> tuple[Integers, Floats, Floats, Integers]:
-    """Return for every place along one axis of every window: the window, overlap, anchor's side, anchor's number."""
-    window, place = ragged(block.count[:, axis])
-    place += block.low[window, axis]
-    shape, box = block.shape[window], block.box[window]
-    low, high = lattices.sides(shape, place, axis)
-    overlap = np.minimum(high, boxes[box, axis + 2]) - np.maximum(low, boxes[box, axis])
-    return window, np.maximum(overlap, np.float32(0)), high - low, place * lattices.steps[shape, axis]
+def placed(block: Windows, lattices: Lattices) -> tuple[Integers, Integers, Floats]:
+    """List what lies in windows: the boxes (P,), the anchors' numbers (P,) and, as the grid rounds them, anchors."""
+    window, place = ragged(block.count.prod(axis=1))
+    row, column = np.divmod(place, block.count[window, 0])
+    shape, places = block.shape[window], np.stack([column, row], axis=1) + block.low[window]
+    pitch, anchors = lattices.pitch[shape], lattices.shapes[shape]
+    centres = places.astype(np.float32) * pitch[:, :1] + pitch[:, 1:]
+    anchors[:, :2] += centres
+    if anchors.shape[1] == 4:
+        anchors[:, 2:] += centres
+    return block.box[window], lattices.first[shape] + (places * lattices.steps[shape]).sum(axis=1), anchors
 
 
 def ragged(counts: Integers) -> tuple[Integers, Integers]:
@@ -211,37 +191,13 @@ def ragged(counts: Integers) -> tuple[Integers, Integers]:
     return run, np.arange(len(run)) - (np.cumsum(counts) - counts)[run]
 
 
-def nearest_iou(boxes: Floats, lattices: Lattices) -> Floats:
-    """Return (N,) the best IoU of each box with the anchors that stand nearest to its centre, one step to each side.
-
-    That is the best of all anchors, but for rounding: a lower bound to search with.
-    """
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    shape = np.arange(len(lattices.shapes))[None, :, None]
-    below = np.floor(lattices.middles(boxes))
-    overlaps, sides = [], []
-    for axis in (0, 1):
-        places = below[..., axis, None] + np.arange(2)
-        places = np.clip(places, 0, lattices.counts[:, axis, None] - 1).astype(np.int64)
-        low, high = lattices.sides(np.broadcast_to(shape, places.shape), places, axis)
-        overlap = np.minimum(high, boxes[:, axis + 2, None, None]) - np.maximum(low, boxes[:, axis, None, None])
-        overlaps.append(np.maximum(overlap, np.float32(0)))
-        sides.append(high - low)
-    overlap = overlaps[0][..., None] * overlaps[1][..., None, :]
-    union = areas[:, None, None, None] + sides[0][..., None] * sides[1][..., None, :] - overlap
-    iou: Floats = (overlap / np.maximum(union, np.float32(MIN_UNION))).max(axis=(1, 2, 3), initial=np.float32(0))
-    return iou
+def _picked(pairs: Pairs, which: Integers | npt.NDArray[np.bool_]) -> Pairs:
+    return Pairs(pairs.truth[which], pairs.anchor[which], pairs.iou[which])
 
 
-def anchors_at(grid: AnchorGrid, numbers: Tensor) -> Tensor:
-    """Return the (P, 4) float32 anchors with the given numbers (levels joined), without writing the others out."""
-    anchors = torch.empty(len(numbers), 4)
-    first = 0
-    for shapes, stride, (_, width), count in zip(grid.shapes, grid.strides, grid.sizes, grid.counts, strict=True):
-        here = (numbers >= first) & (numbers < first + count)
-        number = numbers[here] - first
-        place = number // len(shapes)
-        centre = torch.stack([place % width, place // width], dim=-1).float() * stride + grid.offset * stride
-        anchors[here] = centre.repeat(1, 2) + shapes.cpu()[number % len(shapes)]
-        first += count
-    return anchors
+def _no_pairs(measure: Measure) -> Pairs:
+    return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, measure.iou_type))
+
+
+def _joined(parts: list[Pairs]) -> Pairs:
+    return Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "anchor", "iou")))

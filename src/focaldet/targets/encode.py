@@ -12,7 +12,6 @@ from focaldet.geometry.coders import encode_hbox
 from focaldet.geometry.hbox import corners_to_hbox
 from focaldet.structures import AnchorGrid, Size, StageTargets, Truth
 from focaldet.targets.assign import AssignRule, assign
-from focaldet.targets.cells import anchors_at
 
 
 def build_targets(
@@ -72,7 +71,7 @@ def _one_picture(grid: AnchorGrid, truth: Truth, rule: AssignRule, places: tuple
     wanted = (~apart).nonzero()[:, 0]
     found = assign(grid, boxes[wanted], rule, valid=places, ignored_boxes=boxes[apart])
     owners = wanted[found.truths]
-    deltas = encode_hbox(boxes[owners], anchors_at(grid, found.positives))
+    deltas = encode_hbox(boxes[owners], grid.at(found.positives))
     return found.positives, truth.labels.cpu()[owners], deltas, owners, found.ignored
 
 
