@@ -4,7 +4,7 @@ Nothing here knows the library's formula, an integral along one boundary. The fi
 half planes |n . (p - centre)| <= half side, and the polygon is cut by one after the other (Sutherland and Hodgman,
 1974). No tolerance is needed: a cut adds a point only between a corner strictly inside and one strictly outside, and
 that point lies on the edge whatever was rounded. So coinciding edges and corners cost a rounding error of area, not
-more. Half planes come from the angle, not from differences of corners, so sides of length 0 need no exception either.
+more. Half planes come from the angle, not from differences of corners, so a side of length 0 has its direction, too.
 
 Two programs for the same steps:
 
@@ -46,7 +46,9 @@ def exact_iou(box1: Sequence[float], box2: Sequence[float], over: Over = "union"
 
 
 def exact_intersection(box1: Sequence[float], box2: Sequence[float]) -> Any:
-    """Return the area that both boxes cover, as an mpf."""
+    """Return the area that both boxes cover, as an mpf; exactly 0 where one has no area."""
+    if not all((*box1[2:4], *box2[2:4])):
+        return mp.zero
     x1, y1, w1, h1, theta1 = (mp.mpf(float(number)) for number in box1)
     x2, y2, w2, h2, theta2 = (mp.mpf(float(number)) for number in box2)
     polygon = _corners(w1 / 2, h1 / 2, theta1)  # around the centre of box 1
@@ -271,10 +273,8 @@ def _ious(boxes1, boxes2, over_first):
     answer = np.zeros((len(boxes1), 2))
     for i in range(len(boxes1)):
         box1, box2 = boxes1[i], boxes2[i]
-        area = _multiply_exactly(box1[2], box1[3])
-        if not over_first:
-            area = _add(area, _multiply_exactly(box2[2], box2[3]))
-        if area[0] > 0.0:
+        area1, area2 = _multiply_exactly(box1[2], box1[3]), _multiply_exactly(box2[2], box2[3])
+        if area1[0] > 0.0 and area2[0] > 0.0:
             shared = _intersection(box1, box2, polygon, kept)
-            answer[i, 0], answer[i, 1] = _over(shared, area if over_first else _minus(area, shared))
+            answer[i, 0], answer[i, 1] = _over(shared, area1 if over_first else _minus(_add(area1, area2), shared))
     return answer
