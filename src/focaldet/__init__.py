@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from focaldet.engine.detector import load
-    from focaldet.engine.evaluate import evaluate, score
+    from focaldet.engine.evaluate import evaluate
+    from focaldet.engine.score import score
     from focaldet.errors import FocaldetError
     from focaldet.recipes import get_recipe, list_recipes
     from focaldet.recipes.recipe import Recipe
@@ -43,7 +44,7 @@ _HOMES = {
     "get_recipe": "recipes",
     "list_recipes": "recipes",
     "load": "engine.detector",
-    "score": "engine.evaluate",
+    "score": "engine.score",
     "train": "report.training",
 }
 """Which module each public name lives in."""

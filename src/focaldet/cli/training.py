@@ -96,14 +96,23 @@ def evaluate(
 
 @verb
 def score(
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Annotations: COCO json.")],
-    detections: Annotated[Path, typer.Argument(metavar="DETECTIONS", help="Detections: COCO results json.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="COCO json, or a folder of DOTA's labels (labelTxt).")],
+    detections: Annotated[
+        Path, typer.Argument(metavar="DETECTIONS", help="COCO results, a folder of Task 1 files, or a detections json.")
+    ],
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Leave classes out of account.")] = False,
+    merge: Annotated[
+        float | None,
+        typer.Option("--merge", metavar="IOU", help="Merge tiles SCENE__RATE__X___Y by NMS at this IoU, as 0.1."),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", metavar="FILE.txt", help="Names of the label files that count.")
+    ] = None,
 ) -> Answer:
-    """Score a file of detections against a file of truth."""
-    from focaldet.engine.evaluate import score as score_files
+    """Score files of detections against files of truth, upright boxes or rotated ones."""
+    from focaldet.engine.score import score as score_files
 
-    scores = score_files(truth, detections, class_agnostic=class_agnostic)
+    scores = score_files(truth, detections, class_agnostic=class_agnostic, merge=merge, pictures=pictures)
     return Answer(scores.to_dict(), scores.table())
 
 

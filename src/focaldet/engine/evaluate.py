@@ -1,4 +1,4 @@
-"""Running a detector over a dataset and scoring what it says; scoring files that exist already."""
+"""Running a detector over a dataset and scoring what it says."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
 from focaldet.metrics.coco import coco_scores
 from focaldet.metrics.scores import Scores
-from focaldet.results.coco import check_coco_truth, read_coco_results, to_coco_results, write_coco_results
+from focaldet.results.coco import to_coco_results, write_coco_results
 from focaldet.results.detections import Detections
-from focaldet.results.files import read_json
 from focaldet.structures import Batch
 
 
@@ -148,20 +147,3 @@ def results_of(dataset: Dataset, detections: Sequence[Detections]) -> list[dict[
         category_ids = [category_of.get(name, -1) for name in found.classes]
         results += [entry for entry in to_coco_results(found, image_id, category_ids) if entry["category_id"] != -1]
     return results
-
-
-def score(truth: str | Path, detections: str | Path, *, class_agnostic: bool = False) -> Scores:
-    """Score a file of detections against a file of truth, both in COCO's json form.
-
-    Args:
-        truth: COCO annotations.
-        detections: COCO results, a list of {"image_id", "category_id", "bbox", "score"}.
-        class_agnostic: whether classes are left out of account.
-
-    Raises:
-        FocaldetError: a file is missing or of another form; the sentence says where.
-    """
-    annotations = read_json(truth)
-    check_coco_truth(annotations, str(truth))
-    results = read_coco_results(detections, annotations)
-    return coco_scores(annotations, results, class_agnostic=class_agnostic)

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from focaldet.errors import FocaldetError
-from focaldet.metrics.scores import Curves, Floats, Scores
+from focaldet.metrics.scores import SIZES, Curves, Scores, mean_measured
 from focaldet.results.coco import check_coco_results, check_coco_truth
 
-SIZES = ("all", "small", "medium", "large")
-"""By the area of the object: under 32 x 32 pixels, under 96 x 96, above; the borders count on both sides."""
 OBJECT_CLASS = "object"
 """The one class there is when classes do not count."""
 
@@ -154,19 +152,13 @@ def _figures(curves: Curves, of_class: int | None = None) -> dict[str, float | N
     last, at = len(curves.limits) - 1, curves.limit(None)
 
     def ap_at(iou: float) -> float | None:
-        return _mean(precision[np.isclose(curves.ious, iou), :, :, 0, last])
+        return mean_measured(precision[np.isclose(curves.ious, iou), :, :, 0, last])
 
     return {
-        "AP": _mean(precision[..., 0, at]),
+        "AP": mean_measured(precision[..., 0, at]),
         "AP50": ap_at(0.5),
         "AP75": ap_at(0.75),
-        **{f"AP_{name}": _mean(precision[..., s, last]) for s, name in enumerate(SIZES) if s},
-        **{f"AR_{limit}": _mean(recall[..., 0, m]) for m, limit in enumerate(curves.limits)},
-        **{f"AR_{name}": _mean(recall[..., s, last]) for s, name in enumerate(SIZES) if s},
+        **{f"AP_{name}": mean_measured(precision[..., s, last]) for s, name in enumerate(SIZES) if s},
+        **{f"AR_{limit}": mean_measured(recall[..., 0, m]) for m, limit in enumerate(curves.limits)},
+        **{f"AR_{name}": mean_measured(recall[..., s, last]) for s, name in enumerate(SIZES) if s},
     }
-
-
-def _mean(values: Floats) -> float | None:
-    """Return the mean of what could be measured; None if nothing could."""
-    measured = values[values > -1]
-    return float(measured.mean()) if measured.size else None

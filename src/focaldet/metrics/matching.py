@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.geometry.hbox import corners_to_hbox
+from focaldet.geometry.hbox import corners_to_hbox, hbox_to_corners
 from focaldet.geometry.iou import hbox_iou
+from focaldet.geometry.quads import overlapping_pairs
+from focaldet.geometry.rbox import rbox_to_polygon
 from focaldet.results.detections import Detections
 from focaldet.structures import BACKGROUND, IGNORED, Truth
 
@@ -44,8 +46,9 @@ def match(found: Detections, truth: Truth, *, iou: float = 0.5, score: float = 0
     """Give detections their objects as COCO does.
 
     Best score first, each takes the free object of its class that it overlaps most.
-    A detection that finds no free object but lies on an ignored one (share of the detection's area) counts neither way;
-    an ignored object takes any number.
+    A detection that finds no free object but lies on an ignored one counts neither way; an ignored object takes any
+    number. To lie on one means a share of the detection's area for upright boxes, as for COCO's crowds, and an IoU for
+    rotated ones, as for DOTA's difficult objects.
 
     Args:
         found: detections of the picture.
@@ -53,11 +56,8 @@ def match(found: Detections, truth: Truth, *, iou: float = 0.5, score: float = 0
         iou: overlap that a hit needs at least.
         score: detections up to this score take no part.
     """
-    boxes, truths = found.hboxes.double(), _hboxes(truth)
-    ignored = torch.zeros(len(truths), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
-    overlaps = hbox_iou(boxes, truths)
-    overlaps[:, ignored] = hbox_iou(boxes, truths[ignored], over="first")
-    overlaps[found.labels[:, None] != truth.labels.cpu()] = 0
+    ignored = torch.zeros(len(truth.labels), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
+    overlaps = _rotated_overlaps(found, truth) if found.rotated else _upright_overlaps(found, truth, ignored)
     owners = torch.full((len(found),), IGNORED)
     free = ~ignored
     for number in range(int((found.scores > score).sum())):  # scores fall
@@ -68,6 +68,31 @@ def match(found: Detections, truth: Truth, *, iou: float = 0.5, score: float = 0
     ious = torch.zeros(len(found))
     ious[hits] = overlaps[hits, owners[hits]].float()
     return Matches(owners, ious, free.nonzero().squeeze(1))
+
+
+def _upright_overlaps(found: Detections, truth: Truth, ignored: Tensor) -> Tensor:
+    """Return the (N, G) overlaps of upright boxes, 0 between classes; those with ignored objects over the detection."""
+    boxes, truths = found.hboxes.double(), _hboxes(truth)
+    overlaps = hbox_iou(boxes, truths)
+    overlaps[:, ignored] = hbox_iou(boxes, truths[ignored], over="first")
+    overlaps[found.labels[:, None] != truth.labels.cpu()] = 0
+    return overlaps
+
+
+def _rotated_overlaps(found: Detections, truth: Truth) -> Tensor:
+    """Return the (N, G) IoU of rotated boxes with objects as annotated, 0 between classes."""
+    boxes = truth.boxes.cpu().double()
+    if boxes.ndim == 2 and boxes.shape[1] in (4, 5):
+        boxes = rbox_to_polygon(boxes).view(-1, 4, 2) if boxes.shape[1] == 5 else hbox_to_corners(boxes)
+    if boxes.shape != (len(truth.labels), 4, 2):
+        raise FocaldetError(
+            f"{len(truth.labels)} labels need as many boxes (G, 5) or polygons (G, 4, 2), not {tuple(boxes.shape)}"
+        )
+    polygons = rbox_to_polygon(found.boxes.double()).view(-1, 4, 2)
+    i, j, ious = overlapping_pairs(polygons.numpy(), found.labels.numpy(), boxes.numpy(), truth.labels.cpu().numpy())
+    overlaps = torch.zeros(len(found), len(boxes), dtype=torch.float64)
+    overlaps[torch.from_numpy(i), torch.from_numpy(j)] = torch.from_numpy(ious)
+    return overlaps
 
 
 def _hboxes(truth: Truth) -> Tensor:

@@ -13,6 +13,11 @@ from focaldet.errors import FocaldetError, did_you_mean
 
 Floats = npt.NDArray[np.float64]
 
+SIZES = ("all", "small", "medium", "large")
+"""By the area of the object: under 32 x 32 pixels, under 96 x 96, above; the borders count on both sides."""
+COCO_COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+"""Figures that a table shows where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -78,16 +83,20 @@ class Scores:
     """Figures between 0 and 1, None where there was nothing to measure; read as `scores["AP50"]`.
 
     Attributes:
-        rule: what the figures mean, in a line.
+        rule: what the figures mean, in a line; parts by "; ".
         figures: by name, in their usual order: AP, AP50, AP75, AP_small, ..., AR_1, AR_10, AR_100, AR_small, ...
         classes: by class name, the same figures of one class and "objects", the number of those to be found.
         curves: what the figures are means of.
+        columns: the figures that a table shows.
+        notes: what has to be said of the truth and the detections, such as what was left out; a sentence each.
     """
 
     rule: str
     figures: dict[str, float | None]
     classes: dict[str, dict[str, Any]]
     curves: Curves = field(repr=False)
+    columns: tuple[str, ...] = COCO_COLUMNS
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> float | None:
         if name not in self.figures:
@@ -97,15 +106,18 @@ class Scores:
         return self.figures[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return rule, figures and classes as plain values, fit for json."""
-        return {"rule": self.rule, **self.figures, "classes": {name: dict(each) for name, each in self.classes.items()}}
+        """Return rule, figures, classes and, where there are any, notes as plain values, fit for json."""
+        classes = {name: dict(each) for name, each in self.classes.items()}
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return {"rule": self.rule, **self.figures, "classes": classes, **notes}
 
-    def table(self, columns: Sequence[str] = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")) -> str:
-        """Return a table in plain text: the rule, all classes together, then each by falling AP.
+    def table(self, columns: Sequence[str] | None = None) -> str:
+        """Return a table in plain text: notes, the rule, all classes together, then each by falling AP.
 
         Args:
-            columns: figures to show.
+            columns: figures to show; None takes the usual ones.
         """
+        columns = self.columns if columns is None else columns
         rows = sorted(self.classes.items(), key=lambda row: (row[1]["AP"] is None, -(row[1]["AP"] or 0.0)))
         total = sum(each["objects"] for each in self.classes.values())
         lines = [["class", *columns, "objects"]]
@@ -113,7 +125,13 @@ class Scores:
         lines += [
             [name, *(_percent(each[column]) for column in columns), f"{each['objects']:,}"] for name, each in rows
         ]
-        return "\n".join([self.rule, *_align(lines)])
+        return "\n".join([*self.notes, *self.rule.split("; "), *_align(lines)])
+
+
+def mean_measured(values: Floats) -> float | None:
+    """Return the mean of what could be measured, that is not -1; None if nothing could."""
+    measured = values[values > -1]
+    return float(measured.mean()) if measured.size else None
 
 
 def _percent(value: float | None) -> str:

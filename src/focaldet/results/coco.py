@@ -55,12 +55,13 @@ def read_coco_results(path: str | Path, truth: Mapping[str, Any] | None = None) 
     return list(results)
 
 
-def check_coco_truth(truth: Any, where: str = "truth") -> None:
+def check_coco_truth(truth: Any, where: str = "truth", *, upright: bool = True) -> None:
     """Raise FocaldetError unless `truth` is COCO annotations whose objects are all in known pictures and categories.
 
     Args:
         truth: what a json file held.
         where: the file's name, for the sentence.
+        upright: demand that each object has a bbox of four numbers.
     """
     parts = ("images", "annotations", "categories")
     if not isinstance(truth, Mapping) or not all(isinstance(truth.get(part), (list, tuple)) for part in parts):
@@ -69,7 +70,8 @@ def check_coco_truth(truth: Any, where: str = "truth") -> None:
         _check_ids(truth[part], f"{where}: {what}")
     known = _known_ids(truth)
     for number, entry in enumerate(truth["annotations"]):
-        _check_entry(entry, known, f"{where}: annotation {number}", ("image_id", "category_id", "bbox"))
+        needed = ("image_id", "category_id", "bbox") if upright else ("image_id", "category_id")
+        _check_entry(entry, known, f"{where}: annotation {number}", needed)
 
 
 def _check_ids(entries: Sequence[Any], where: str) -> None:
@@ -111,8 +113,8 @@ def _check_entry(entry: Any, known: Mapping[str, set[Any]], where: str, needed: 
     missing = [name for name in needed if name not in entry] if isinstance(entry, Mapping) else list(needed)
     if missing:
         raise FocaldetError(f"{where} has no {', '.join(missing)}; it should have {', '.join(needed)}")
-    box = entry["bbox"]
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(is_number, box)):
+    box = entry.get("bbox")
+    if "bbox" in needed and not (isinstance(box, (list, tuple)) and len(box) == 4 and all(map(is_number, box))):
         raise FocaldetError(f"{where} has the bbox {box!r}, which should be four numbers: x, y, width, height")
     if "score" in needed and not is_number(entry["score"]):
         raise FocaldetError(f"{where} has the score {entry['score']!r}, which should be a number")

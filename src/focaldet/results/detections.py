@@ -14,6 +14,7 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError
 from focaldet.geometry.hbox import hbox_to_corners
+from focaldet.geometry.rbox import rbox_to_hbox, rbox_to_polygon
 from focaldet.results.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Detections:
     [[[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]]]
 
     Attributes:
-        boxes: (N, 4) hboxes in pixels of the picture given, float32 on the CPU.
+        boxes: (N, D) hboxes (D = 4) or rboxes (D = 5) in pixels of the picture given, float32 on the CPU.
         scores: (N,) float32, falling. What comes in another order is sorted; equal scores keep their order.
         labels: (N,) int64, places in `classes`.
         classes: C names.
@@ -82,13 +83,18 @@ class Detections:
 
     @property
     def polygons(self) -> Tensor:
-        """(N, 4, 2) corners: (x1, y1) (x2, y1) (x2, y2) (x1, y2)."""
-        return hbox_to_corners(self.boxes)
+        """(N, 4, 2) corners, of upright boxes (x1, y1) (x2, y1) (x2, y2) (x1, y2), of rotated ones as turned."""
+        return rbox_to_polygon(self.boxes).view(-1, 4, 2) if self.rotated else hbox_to_corners(self.boxes)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the boxes are rboxes."""
+        return self.boxes.shape[1] == 5
 
     @property
     def hboxes(self) -> Tensor:
         """(N, 4) enclosing hboxes."""
-        return self.boxes
+        return rbox_to_hbox(self.boxes) if self.rotated else self.boxes
 
     @property
     def names(self) -> list[str]:
@@ -142,6 +148,19 @@ class Detections:
         """Write the detections of this picture as a detections json; `write_detections` takes many pictures."""
         write_json(path, self.entries(image))
 
+    def to_dota(self, folder: str | Path, stem: str) -> None:
+        """Write the detections of this picture into DOTA's Task 1 files, a file a class.
+
+        What the files have of this picture is replaced, the rest stays; `results.dota.write_task1` takes many pictures.
+
+        Args:
+            folder: holds Task1_CLASS.txt for each class, or will.
+            stem: the picture's name in the files, without a suffix, such as "P0003".
+        """
+        from focaldet.results.dota import replace_in_task1
+
+        replace_in_task1(folder, self, stem)
+
     def to_supervision(self) -> Any:
         """Return them as `supervision.Detections`, which needs that package.
 
@@ -157,13 +176,16 @@ class Detections:
             xyxy=self.hboxes.numpy(),
             confidence=arrays.scores,
             class_id=arrays.labels,
-            data={"class_name": np.array(self.names, dtype=str)},
+            data={"class_name": np.array(self.names, dtype=str)}
+            | ({"xyxyxyxy": self.polygons.numpy()} if self.rotated else {}),
         )
 
 
 def _check(boxes: Tensor, scores: Tensor, labels: Tensor, classes: tuple[str, ...]) -> None:
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise FocaldetError(f"boxes of shape {tuple(boxes.shape)} should be (N, 4): x1, y1, x2, y2")
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+        raise FocaldetError(
+            f"boxes of shape {tuple(boxes.shape)} should be (N, 4): x1, y1, x2, y2, or (N, 5): x, y, w, h, theta"
+        )
     if scores.shape != boxes.shape[:1] or labels.shape != boxes.shape[:1]:
         raise FocaldetError(
             f"{len(boxes)} boxes need as many scores and labels, but those have the shapes {tuple(scores.shape)} and "
@@ -202,6 +224,8 @@ def read_detections(path: str | Path, classes: Sequence[str] | None = None) -> d
         raise FocaldetError(f"{path}: holds no list of detections; is it another kind of json?")
     for number, entry in enumerate(entries):
         _check_entry(f"{path}: entry {number}", entry)
+        if len(entry["box"]) != len(entries[0]["box"]):
+            raise FocaldetError(f"{path}: entry {number} has a box of another kind than entry 0, upright or rotated")
     if classes is None:
         named = {entry["label"]: entry["class"] for entry in entries}
         classes = [named.get(label, f"class {label}") for label in range(max(named, default=-1) + 1)]
@@ -220,8 +244,10 @@ def _check_entry(where: str, entry: Any) -> None:
     if not isinstance(entry, dict) or any(name not in entry for name in needed):
         raise FocaldetError(f"{where} should be an object with {', '.join(needed)}")
     box = entry["box"]
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
-        raise FocaldetError(f"{where} has the box {box!r}, which should be four numbers: x1, y1, x2, y2")
+    if not isinstance(box, list) or len(box) not in (4, 5) or not all(is_number(value) for value in box):
+        raise FocaldetError(
+            f"{where} has the box {box!r}, which should be four numbers: x1, y1, x2, y2, or five: x, y, w, h, theta"
+        )
     if not is_number(entry["score"]):
         raise FocaldetError(f"{where} has the score {entry['score']!r}, which is no number")
     if not isinstance(entry["label"], int) or entry["label"] < 0:
@@ -239,7 +265,7 @@ def is_number(value: Any) -> bool:
 
 def _from_entries(entries: Sequence[dict[str, Any]], classes: tuple[str, ...], image: str) -> Detections:
     return Detections(
-        boxes=torch.tensor([entry["box"] for entry in entries]).view(-1, 4),
+        boxes=torch.tensor([[float(value) for value in entry["box"]] for entry in entries]),
         scores=torch.tensor([float(entry["score"]) for entry in entries]),
         labels=torch.tensor([classes.index(entry["class"]) for entry in entries]),
         classes=classes,
