@@ -37,6 +37,8 @@ def build_model(recipe: Recipe) -> RetinaNet:
         neck_channels=recipe.neck_channels,
         p6_from=recipe.p6_from,
         p7_relu=recipe.p7_relu,
+        neck_norm=recipe.neck_norm,
+        head_norm=recipe.head_norm,
         head_convs=recipe.head_convs,
         head_channels=recipe.head_channels,
         num_classes=len(recipe.classes),

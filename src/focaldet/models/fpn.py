@@ -8,6 +8,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focaldet.models.convs import ConvNorm, build_conv
+
 TOP_BACKBONE_LEVEL = 5
 """Level of the backbone's last map, C5, of stride 32."""
 
@@ -23,6 +25,7 @@ class FPN(nn.Module):
         levels: rising by one; those up to 5 have a map of the backbone each.
         p6_from: what P6 is computed from, the backbone's C5 or the pyramid's P5.
         p7_relu: ReLU between P6 and P7, and between further levels, as in the RetinaNet paper.
+        norm: behind every convolution; with "group" the pyramid's scale does not depend on the backbone's.
     """
 
     def __init__(
@@ -32,16 +35,17 @@ class FPN(nn.Module):
         levels: Sequence[int] = (3, 4, 5, 6, 7),
         p6_from: Literal["c5", "p5"] = "c5",
         p7_relu: bool = False,
+        norm: ConvNorm = "none",
     ) -> None:
         super().__init__()
         self.p6_from, self.p7_relu = p6_from, p7_relu
         num_extra = sum(level > TOP_BACKBONE_LEVEL for level in levels)
         p6_channels = in_channels[-1] if p6_from == "c5" else out_channels
         extra_channels = [p6_channels, *[out_channels] * num_extra][:num_extra]
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
+        self.lateral = nn.ModuleList(build_conv(norm, channels, out_channels, 1) for channels in in_channels)
         self.output = nn.ModuleList(
-            [nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels]
-            + [nn.Conv2d(channels, out_channels, 3, stride=2, padding=1) for channels in extra_channels]
+            [build_conv(norm, out_channels, out_channels) for _ in in_channels]
+            + [build_conv(norm, channels, out_channels, stride=2) for channels in extra_channels]
         )
         for conv in [*self.lateral, *self.output]:
             nn.init.xavier_uniform_(conv.weight)

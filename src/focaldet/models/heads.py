@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from focaldet.models.convs import ConvNorm, ConvReLU, NormedConv2d
 
 BOX_NUMBERS = 4
 HeadInit = Literal["normal", "kaiming"]
-
-
-class ConvReLU(nn.Conv2d):
-    """A 3x3 convolution with a ReLU behind it."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        return F.relu_(super().forward(input))
 
 
 class Head(nn.Module):
@@ -35,6 +26,7 @@ class Head(nn.Module):
         num_classes: C.
         init: of the towers: "normal" of deviation 0.01, under which the signal of narrow ones fades, or "kaiming".
         prior: score that every class starts from, so that the first loss is not that of a million false alarms.
+        norm: behind the convolutions of the towers.
     """
 
     def __init__(
@@ -46,12 +38,12 @@ class Head(nn.Module):
         num_classes: int = 80,
         init: HeadInit = "normal",
         prior: float = 0.01,
+        norm: ConvNorm = "none",
     ) -> None:
         super().__init__()
         self.num_classes, self.num_anchors = num_classes, num_anchors
         widths = [in_channels, *[channels] * num_convs]
-        self.class_tower = nn.Sequential(*map(ConvReLU, widths[:-1], widths[1:]))
-        self.box_tower = nn.Sequential(*map(ConvReLU, widths[:-1], widths[1:]))
+        self.class_tower, self.box_tower = build_tower(widths, norm), build_tower(widths, norm)
         self.logits = nn.Conv2d(widths[-1], num_anchors * num_classes, 3, padding=1)
         self.deltas = nn.Conv2d(widths[-1], num_anchors * BOX_NUMBERS, 3, padding=1)
         for conv in [*self.class_tower, *self.box_tower, self.logits, self.deltas]:
@@ -69,6 +61,13 @@ class Head(nn.Module):
         logits = [as_rows(self.logits(self.class_tower(level)), self.num_classes) for level in pyramid]
         deltas = [as_rows(self.deltas(self.box_tower(level)), BOX_NUMBERS) for level in pyramid]
         return logits, deltas
+
+
+def build_tower(widths: Sequence[int], norm: ConvNorm) -> nn.Sequential:
+    """Return 3x3 convolutions from each width to the next, with a norm if asked for, and ReLUs."""
+    if norm == "group":
+        return nn.Sequential(*(NormedConv2d(*pair, relu=True) for pair in pairwise(widths)))
+    return nn.Sequential(*(ConvReLU(*pair) for pair in pairwise(widths)))
 
 
 def as_rows(level: Tensor, numbers: int) -> Tensor:

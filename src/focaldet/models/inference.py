@@ -20,8 +20,8 @@ from timm.models import FeatureListNet
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from focaldet.models.convs import ConvReLU, NormedConv2d
 from focaldet.models.folding import FoldedConv2d, FoldedNorm, fold_norms
-from focaldet.models.heads import ConvReLU
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -54,6 +54,7 @@ def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> M
     _replace(model, lambda module: isinstance(module, FoldedConv2d), FusedConv2d.of_folded)
     _replace(model, lambda module: isinstance(module, FoldedNorm), lambda norm: norm.act)
     _replace(model, lambda module: isinstance(module, ConvReLU), lambda conv: FusedConv2d.of(conv, nn.ReLU()))
+    _replace(model, lambda module: isinstance(module, NormedConv2d), _with_fused_conv)
     _replace(model, _is_plain_conv, FusedConv2d.of)
     for module in model.modules():
         if isinstance(module, FusedConv2d):
@@ -74,6 +75,11 @@ def _own_tensors(module: nn.Module, dtype: torch.dtype) -> None:
         setattr(module, name, nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=False))
     for name, buffer in list(module.named_buffers(recurse=False)):
         setattr(module, name, buffer.to(dtype if buffer.is_floating_point() else buffer.dtype, copy=True))
+
+
+def _with_fused_conv(conv: NormedConv2d) -> nn.Sequential:
+    """Return the same steps with a fused convolution; a group norm's statistics are the picture's, and stay a pass."""
+    return nn.Sequential(FusedConv2d.of(conv), conv.norm, nn.ReLU(inplace=True) if conv.relu else nn.Identity())
 
 
 def _is_plain_conv(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from focaldet.models.anchors import AnchorShapes
 from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
+from focaldet.models.convs import ConvNorm
 from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL
 from focaldet.models.heads import Head, HeadInit
 from focaldet.structures import Size, StageOutput
@@ -67,10 +68,12 @@ def build_retinanet(
     in_channels: int = 3,
     levels: tuple[int, ...] = (3, 4, 5, 6, 7),
     neck_channels: int = 256,
+    neck_norm: ConvNorm = "none",
     p6_from: Literal["c5", "p5"] = "c5",
     p7_relu: bool = False,
     head_convs: int = 4,
     head_channels: int = 256,
+    head_norm: ConvNorm = "none",
     num_classes: int = 80,
     anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3)),
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
@@ -88,10 +91,12 @@ def build_retinanet(
         in_channels: channels of a picture.
         levels: pyramid levels, rising by one from 2 or 3; level k has stride 2^k.
         neck_channels: channels of the pyramid.
+        neck_norm: behind the pyramid's convolutions.
         p6_from: what P6 is computed from.
         p7_relu: ReLU between P6 and P7.
         head_convs: convolutions in each tower of the head.
         head_channels: channels of the towers.
+        head_norm: behind the convolutions of the towers.
         num_classes: C.
         anchor_scales: square root of an anchor's area, in strides of its level.
         anchor_ratios: height / width of anchors.
@@ -106,6 +111,6 @@ def build_retinanet(
     backbone_levels = tuple(level for level in levels if level <= TOP_BACKBONE_LEVEL)
     body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels)
     anchors = AnchorShapes(anchor_scales, anchor_ratios, tuple(2**level for level in levels), anchor_offset)
-    neck = FPN(body.channels, neck_channels, levels, p6_from, p7_relu)
-    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, head_init, prior)
+    neck = FPN(body.channels, neck_channels, levels, p6_from, p7_relu, neck_norm)
+    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, head_init, prior, head_norm)
     return RetinaNet(body, neck, head, anchors)

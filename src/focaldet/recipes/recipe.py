@@ -68,11 +68,15 @@ class Recipe:
     """Pyramid levels that carry a head; level k has stride 2^k."""
     neck: Literal["fpn"] = "fpn"
     neck_channels: int = 256
+    neck_norm: Literal["none", "group"] = "none"
+    """Behind each convolution of the neck; "group" makes its maps independent of the scale of the backbone's."""
     p6_from: Literal["c5", "p5"] = "c5"
     p7_relu: bool = False
     """ReLU between P6 and P7, as in the paper; the table's rows have none."""
     head_convs: int = 4
     head_channels: int = 256
+    head_norm: Literal["none", "group"] = "none"
+    """Behind each convolution of the towers."""
     head_init: Literal["normal", "kaiming"] = "normal"
     """How the towers start: with a deviation of 0.01, as published for 256 channels, or by their width."""
     prior: float = 0.01
