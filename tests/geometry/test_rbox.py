@@ -293,6 +293,10 @@ def test_faults_are_said() -> None:
         rbox_to_polygon(torch.cat([boxes, boxes * math.nan]))
     with pytest.raises(FocaldetError, match=r"boxes\[0\] .*negative side"):
         convert_boxes(-torch.tensor([[0.0, 0.0, 1.0, 1.0]]), "hbox", "le90")
+    with pytest.raises(FocaldetError, match=r"points holds torch\.float64 and boxes torch\.float32; give both"):
+        points_in_rboxes(torch.zeros(1, 2, dtype=torch.float64), boxes)
+    with pytest.raises(FocaldetError, match=r"boxes has shape \(1, 4\); give rboxes"):
+        visible_share(boxes[:, :4], (10, 10))
     with pytest.raises(FocaldetError, match="no form in radians is called 'tf90'; give 'le90',"):
         regularize_rbox(boxes, "tf90")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError, did_you_mean
 from focaldet.geometry.angles import ANGLE_FORMS, RADIANS, AngleForm, direction, rewrite, wide_type
-from focaldet.geometry.check import check_numbers, check_rboxes, takes_numpy
+from focaldet.geometry.check import check_numbers, check_rboxes, check_together, takes_numpy
 from focaldet.geometry.hbox import corners_to_hbox, hbox_to_corners
 from focaldet.geometry.polygon import least_area_rectangle
 from focaldet.structures import Size
@@ -139,6 +139,7 @@ def visible_share(boxes: Tensor, size: Size) -> Tensor:
     """
     from focaldet.geometry.rotated_iou import rotated_iou_aligned
 
+    check_rboxes(boxes, "boxes")
     height, width = size
     picture = boxes.new_tensor([width / 2, height / 2, width, height, 0.0])
     return rotated_iou_aligned(boxes, picture.expand(len(boxes), 5), over="first")
@@ -167,6 +168,7 @@ def points_in_rboxes(points: Tensor, boxes: Tensor) -> Tensor:
     """
     check_numbers(points, "points", 2, "points (x, y)")
     check_rboxes(boxes, "boxes")
+    check_together(points=points, boxes=boxes)
     wide = boxes.to(wide_type(boxes))
     cos, sin = direction(boxes[:, 4])
     across = points.to(wide.dtype)[:, None] - wide[:, :2]
