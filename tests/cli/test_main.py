@@ -57,7 +57,7 @@ def test_version(command: Any) -> None:
         (["train", "retinanet-small", "data", "epochs=many"], "epochs='many' should be of type int"),
         (["train", "retinanet-small", "data"], "train needs --output RUN"),
         (["train", "retinanet-small", "data", "-o", "x", "--resume", "epochs=3"], "leave out epochs=3"),
-        (["train", "retinanet-small", "data", "-o", "x", "--device", "gpu"], "--device gpu is no device"),
+        (["train", "retinanet-small", "data", "-o", "x", "--device", "gpu"], "device gpu does not exist"),
         (
             ["eval", "retinanet-small", "data", "--split", "test"],
             "'test' is not one of 'val', 'train'",

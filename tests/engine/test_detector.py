@@ -330,3 +330,10 @@ def test_any_timm_network_is_a_change_of_one_field(recipe: str) -> None:
 def test_a_network_that_does_not_exist() -> None:
     with pytest.raises(FocaldetError, match=r"'convnxt_tiny' is no network of timm \(did you mean 'convnext_tiny'\?\)"):
         focaldet.load("retinanet-small", backbone="convnxt_tiny")
+
+
+def test_a_device_that_torch_does_not_know_or_this_machine_lacks_is_one_sentence():
+    with pytest.raises(UsageError, match="device gpu does not exist; use cpu, cuda"):
+        focaldet.load("retinanet-small", device="gpu")
+    with pytest.raises(FocaldetError, match="this machine has none that torch can use"):
+        focaldet.load("retinanet-small", device=f"cuda:{torch.cuda.device_count()}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from focaldet.cli.changes import parse_changes, split_changes
-from focaldet.cli.options import Device, DryRun, Overwrite, Source, read_device
+from focaldet.cli.options import Device, DryRun, Overwrite, Source
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError, did_you_mean
 
@@ -51,7 +51,6 @@ def predict(
         found = [str(path) for path in find_pictures(named)]
         text = "\n".join([*found, f"{len(found)} pictures, answers into {output} as {', '.join(chosen)}"])
         return Answer({"pictures": found, "output": str(output), "formats": chosen}, text)
-    read_device(device)
     from focaldet.cli.progress import new_listener
     from focaldet.engine.detector import load
 

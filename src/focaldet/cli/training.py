@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from focaldet.cli.changes import parse_changes
-from focaldet.cli.options import Changes, Data, Device, DryRun, Overwrite, Source, Workers, read_device
+from focaldet.cli.options import Changes, Data, Device, DryRun, Overwrite, Source, Workers
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError
 
@@ -40,7 +40,6 @@ def train(
     from focaldet.recipes import get_recipe
 
     chosen = get_recipe(recipe, fields.pop("state", "published"))
-    read_device(device)
     if dry_run:
         from focaldet.engine.plan import plan
 
@@ -84,7 +83,6 @@ def evaluate(
     fields = parse_changes(changes)
     if output is not None and output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; add --overwrite to replace it, or name another file")
-    read_device(device)
     from focaldet.cli.progress import new_listener
     from focaldet.engine.evaluate import evaluate as run_evaluation
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
-from focaldet.errors import FocaldetError
+from focaldet.errors import FocaldetError, UsageError
 from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import AnchorShapes
 from focaldet.models.retinanet import RetinaNet, build_retinanet
@@ -182,6 +182,24 @@ def bf16_is_native(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def find_device(device: torch.device | str) -> torch.device:
+    """Return a device by its name if this machine has it.
+
+    Raises:
+        UsageError: torch knows no such device.
+        FocaldetError: this machine has none.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"device {device} does not exist; use cpu, cuda, cuda:1 or mps") from None
+    missing = found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()
+    missing |= found.type == "mps" and not torch.backends.mps.is_available()
+    if missing:
+        raise FocaldetError(f"device {device}: this machine has none that torch can use; `focaldet doctor` lists them")
+    return found
 
 
 def check_precision(recipe: Recipe, device: torch.device) -> None:

@@ -22,6 +22,7 @@ from focaldet.engine.build import (
     build_model,
     change_recipe,
     check_precision,
+    find_device,
 )
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
@@ -61,7 +62,7 @@ class Detector:
     def __init__(self, recipe: Recipe, model: RetinaNet, device: torch.device | str = "cpu") -> None:
         """Wrap a model; it is moved to the device."""
         self.recipe = recipe
-        self.device = torch.device(device)
+        self.device = find_device(device)
         check_precision(recipe, self.device)
         self.model = model.to(self.device)
         self._criterion = build_criterion(recipe)
@@ -245,7 +246,7 @@ def load(source: Source, weights: Weights = None, device: torch.device | str = "
     if held is not None and weights is None:
         refuse_structure_changes(recipe, changes, source)
     recipe = change_recipe(recipe, changes)
-    device = torch.device(device)
+    device = find_device(device)
     torch.manual_seed(recipe.seed)
     model = build_model(recipe)
     if weights == "imagenet":

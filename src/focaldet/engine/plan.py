@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from focaldet.engine.build import find_device
 from focaldet.engine.job import prepare
 from focaldet.engine.progress import Quiet
 from focaldet.engine.train import Trainer
@@ -50,7 +51,7 @@ def plan(recipe: Recipe | str, data: str | Path, *, device: torch.device | str =
     The hours are measured: two training steps are taken on the first pictures, reading and validation not counted.
     """
     job = prepare(recipe, data, changes)
-    trainer = Trainer(job, Path(), torch.device(device), workers=0, listener=Quiet())
+    trainer = Trainer(job, Path(), find_device(device), workers=0, listener=Quiet())
     schedule = job.schedule
     total = schedule.total_steps
     groups = next(iter(trainer.loader()))

@@ -22,6 +22,7 @@ from focaldet.engine.build import (
     build_model,
     build_optimizer,
     check_precision,
+    find_device,
 )
 from focaldet.engine.checkpoint import (
     load_checkpoint,
@@ -109,7 +110,7 @@ def train(
     Raises:
         FocaldetError: the data cannot be read, the folder holds a run already, or a loss is not finite.
     """
-    folder, listener = Path(output), listener or Quiet()
+    folder, listener, device = Path(output), listener or Quiet(), find_device(device)
     if resume:
         recipe = load_recipe(folder / "recipe.yaml")
         changes = {}
@@ -118,7 +119,7 @@ def train(
             f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another"
         )
     job = prepare(recipe, data, changes, fitted=resume)
-    trainer = Trainer(job, folder, torch.device(device), workers=workers, listener=listener, max_minutes=max_minutes)
+    trainer = Trainer(job, folder, device, workers=workers, listener=listener, max_minutes=max_minutes)
     if not resume:
         trainer.clear()
     for line in job.notes:
