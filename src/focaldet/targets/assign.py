@@ -15,7 +15,7 @@ from focaldet.geometry.check import check_numbers, check_rboxes
 from focaldet.structures import BACKGROUND, IGNORED, AnchorGrid, Size
 from focaldet.targets.lattices import Lattices, as_rotated
 from focaldet.targets.overlap import Integers, Maxima, Measure, Numbers, Pixels
-from focaldet.targets.search import GridSearch, ListSearch, Search
+from focaldet.targets.search import GridSearch, ListSearch, Search, owners_of
 
 Claim = Literal["none", "ties", "ties-overwrite"]
 
@@ -109,12 +109,11 @@ def assign(
     search = GridSearch(Lattices.of(grid, valid), measure)
     boxes = _boxes(truths, "truths", measure)
 
-    def own_best(numbers: Integers) -> Maxima:
-        anchors = grid.at(torch.from_numpy(numbers)).cpu().numpy().astype(measure.box_type)
-        return ListSearch(anchors, measure).maxima(boxes, 0.0)
+    def at(numbers: Integers) -> Numbers:
+        return grid.at(torch.from_numpy(numbers)).numpy().astype(measure.box_type)
 
     ignored = _boxes(ignored_boxes, "ignored_boxes", measure) if ignored_boxes is not None else None
-    return _decide(search, own_best, boxes, ignored, rule, sum(grid.counts))
+    return _decide(search, at, boxes, ignored, rule, sum(grid.counts))
 
 
 def assign_boxes(
@@ -149,10 +148,7 @@ def assign_boxes(
     search = ListSearch(listed[part], measure)
     ignored = _boxes(ignored_boxes, "ignored_boxes", measure) if ignored_boxes is not None else None
 
-    def own_best(numbers: Integers) -> Maxima:
-        return ListSearch(listed[part[numbers]], measure).maxima(boxes, 0.0)
-
-    found = _decide(search, own_best, boxes, ignored, rule, len(listed))
+    found = _decide(search, lambda numbers: listed[part[numbers]], boxes, ignored, rule, len(listed))
     places = torch.from_numpy(part)
     return Assignment(
         positives=places[found.positives].to(anchors.device),
@@ -186,12 +182,12 @@ def _boxes(boxes: Tensor, name: str, measure: Measure) -> Numbers:
     return np.concatenate([(low + high) / 2, np.maximum(high - low, 0), np.zeros((len(low), 1))], axis=1)
 
 
-OwnBest = Callable[[Integers], Maxima]
-"""Finds, for some anchors of which each overlaps a truth box, the truth box that it overlaps most."""
+AnchorsAt = Callable[[Integers], Numbers]
+"""Writes out the anchors with some numbers."""
 
 
 def _decide(
-    search: Search, own_best: OwnBest, boxes: Numbers, ignored: Numbers | None, rule: AssignRule, num_anchors: int
+    search: Search, at: AnchorsAt, boxes: Numbers, ignored: Numbers | None, rule: AssignRule, num_anchors: int
 ) -> Assignment:
     """Apply the rule to the best overlaps of both sides."""
     number = search.measure.iou_type  # thresholds are compared in the type of the IoU
@@ -200,8 +196,10 @@ def _decide(
     if rule.negative_inclusive:
         owners[(owners < 0) & (found.ious <= number(rule.negative))] = BACKGROUND
     state = _Owned(found.anchors, owners, found.truths, found.ious)
-    if rule.claim != "none":
-        state = _claimed(state, found, own_best, overwrite=rule.claim == "ties-overwrite")
+    if rule.claim == "ties-overwrite":
+        state = _overwritten(state, found)
+    elif rule.claim == "ties":
+        state = _claimed(state, found, at, boxes, search.measure)
     positive = state.owners >= 0
     positives, left_out = state.anchors[positive], state.anchors[state.owners == IGNORED]
     if rule.ignored_iof is not None and ignored is not None:
@@ -233,21 +231,34 @@ class _Owned:
     ious: Numbers
 
 
-def _claimed(state: _Owned, found: Maxima, own_best: OwnBest, *, overwrite: bool) -> _Owned:
-    """Let every truth box claim the anchors that tie for its best IoU."""
-    claimed = np.unique(found.tie_anchors)
+def _overwritten(state: _Owned, found: Maxima) -> _Owned:
+    """Let every truth box take the anchors that tie for its best IoU, in their order."""
+    state = _with(state, np.unique(found.tie_anchors))
+    slots = np.searchsorted(state.anchors, found.tie_anchors)
+    state.owners[slots], state.ious[slots] = found.tie_truths, found.tie_ious  # of equal slots the last written stays
+    return state
+
+
+def _claimed(state: _Owned, found: Maxima, at: AnchorsAt, boxes: Numbers, measure: Measure) -> _Owned:
+    """Let the anchors that tie for the best IoU of a truth box stand for the one that each overlaps most."""
+    state = _with(state, np.unique(found.tie_anchors))
+    slots = np.searchsorted(state.anchors, found.tie_anchors)
+    np.maximum.at(state.ious, slots, found.tie_ious)
+    fresh = np.flatnonzero(state.truths < 0)
+    owners = owners_of(at(state.anchors[fresh]), boxes, measure, state.ious[fresh])
+    state.truths[fresh], state.ious[fresh] = owners
+    slots = slots[state.owners[slots] < 0]
+    state.owners[slots] = state.truths[slots]
+    return state
+
+
+def _with(state: _Owned, claimed: Integers) -> _Owned:
+    """Return the state with those of the claimed anchors (rising) that were not in it, as background."""
     fresh = np.setdiff1d(claimed, state.anchors, assume_unique=True)
     at = np.searchsorted(state.anchors, fresh)
-    anchors = np.insert(state.anchors, at, fresh)
-    owners, truths = np.insert(state.owners, at, BACKGROUND), np.insert(state.truths, at, BACKGROUND)
-    ious = np.insert(state.ious, at, 0)
-    if overwrite:
-        slots = np.searchsorted(anchors, found.tie_anchors)
-        owners[slots], ious[slots] = found.tie_truths, found.tie_ious  # in their order: the last written stays
-        return _Owned(anchors, owners, truths, ious)
-    own, slots = own_best(fresh), np.searchsorted(anchors, fresh)
-    truths[slots[own.anchors]], ious[slots[own.anchors]] = own.truths, own.ious
-    slots = np.searchsorted(anchors, claimed)
-    slots = slots[owners[slots] < 0]
-    owners[slots] = truths[slots]
-    return _Owned(anchors, owners, truths, ious)
+    return _Owned(
+        anchors=np.insert(state.anchors, at, fresh),
+        owners=np.insert(state.owners, at, BACKGROUND),
+        truths=np.insert(state.truths, at, BACKGROUND),
+        ious=np.insert(state.ious, at, 0),
+    )

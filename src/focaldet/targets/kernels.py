@@ -7,10 +7,11 @@ intersection is at most its extent along one direction times the smaller width a
 needed bounds the shift along the image's axes, the truth box's own and the anchor's: what is left are rows of places.
 Bounds are computed in float64 and a little too wide; what lies in them is then compared exactly.
 
-All kernels fill `best` and `owner` (the row maxima: of every anchor that reaches `least`, the IoU and the earliest
-truth box of it) and return (reached, tie_truth, tie_anchor, tie_iou): the anchors that reach `least`, in no order, and
-if `climb` the column maxima, every anchor that ties for the best IoU of a truth box, if above 0. `over_anchor` divides
-by the anchor's area instead of the union's.
+All of them take `ask`: (least, over_anchor, climb), the overlap from which on an anchor counts; whether intersections
+are divided by the anchor's area instead of the union's; whether the best anchors of each truth box are looked for as
+well, however little they overlap. They return (anchors, truths, overlaps, tie_truths, tie_anchors, tie_overlaps): of the
+anchors that reach `least`, rising, the earliest truth box of their best overlap, and that; if `climb`, every anchor that
+ties for the best overlap of a truth box, if that is above 0, truth box by truth box.
 """
 
 from __future__ import annotations
@@ -22,35 +23,90 @@ from focaldet.geometry.kernels.formula import intersection_area
 
 BLOCK = 512
 """Pairs whose exact overlap is computed in one vector loop."""
+VECTOR = 8
+"""Pairs that one instruction computes at most; divides `BLOCK`."""
+DIGIT = 11
+"""Bits of an anchor's number that one pass sorts by."""
 RUN = 32
 """Neighbouring anchors of a list that share one hull."""
+ROUNDING = 1.0 - 1e-6
+"""An overlap that is needed is taken this much smaller, more than float32 rounds."""
 
 
 @njit(cache=True, error_model="numpy")
-def record(g, numbers, ious, count, rows, climb, best, owner, reached, ties, tie_ious, state):  # type: ignore[no-untyped-def]
-    """Take up the pairs of truth box g with the anchors `numbers[:count]`; return the lists of ties, grown if full.
+def empty_lists(dtype):  # type: ignore[no-untyped-def]
+    """Return room for pairs: (truth box, anchor) and overlap of those that reach `least`, and the same of ties."""
+    return np.empty((1024, 2), np.int32), np.empty(1024, dtype), np.empty((64, 2), np.int32), np.empty(64, dtype)
 
-    state: number of reached anchors, number of ties, number of ties before truth box g.
+
+@njit(cache=True, error_model="numpy")
+def longer(lists, hits, ties):  # type: ignore[no-untyped-def]
+    """Return the lists with room for so many pairs at least."""
+    pairs, ious, tie_pairs, tie_ious = lists
+    while hits > len(ious):
+        pairs, ious = np.concatenate((pairs, np.empty_like(pairs))), np.concatenate((ious, np.empty_like(ious)))
+    while ties > len(tie_ious):
+        tie_pairs = np.concatenate((tie_pairs, np.empty_like(tie_pairs)))
+        tie_ious = np.concatenate((tie_ious, np.empty_like(tie_ious)))
+    return pairs, ious, tie_pairs, tie_ious
+
+
+@njit(cache=True, error_model="numpy")
+def record(g, numbers, overlaps, count, least, rows, climb, lists, state):  # type: ignore[no-untyped-def]
+    """Note those pairs of truth box g and the anchors `numbers[:count]` that reach `least` and are not 0.
+
+    As hits if `rows`; if `climb`, as ties if none so far of this truth box is better. state: number of hits, of ties,
+    and of ties of earlier truth boxes. Returns the lists, longer ones if they were full.
     """
-    top = tie_ious[state[2]] if state[1] > state[2] else ious.dtype.type(0)
+    lists = longer(lists, state[0] + count, state[1] + count)
+    pairs, ious, tie_pairs, tie_ious = lists
+    hits, ties, earlier = state
+    top = tie_ious[earlier] if climb and ties > earlier else overlaps.dtype.type(0)
     for i in range(count):
-        number, iou = numbers[i], ious[i]
-        if rows and iou > best[number]:
-            if best[number] == 0:
-                reached[state[0]] = number
-                state[0] += 1
-            best[number] = iou
-            owner[number] = g
+        iou = overlaps[i]
+        if not (iou >= least and iou > 0):
+            continue
+        if rows:
+            pairs[hits, 0], pairs[hits, 1], ious[hits] = g, numbers[i], iou
+            hits += 1
         if climb and iou >= top:
             if iou > top:
-                top, state[1] = iou, state[2]
-            if state[1] == len(tie_ious):
-                ties = np.concatenate((ties, np.empty_like(ties)))
-                tie_ious = np.concatenate((tie_ious, np.empty_like(tie_ious)))
-            ties[state[1], 0], ties[state[1], 1] = g, number
-            tie_ious[state[1]] = iou
-            state[1] += 1
-    return ties, tie_ious
+                top, ties = iou, earlier
+            tie_pairs[ties, 0], tie_pairs[ties, 1], tie_ious[ties] = g, numbers[i], iou
+            ties += 1
+    state[0], state[1] = hits, ties
+    return lists
+
+
+@njit(cache=True, error_model="numpy")
+def answer(lists, state, num_anchors):  # type: ignore[no-untyped-def]
+    """Return what the module promises, from the lists: hits sorted by anchor, the best of each, the earliest first."""
+    pairs, ious, tie_pairs, tie_ious = lists
+    order, other = np.arange(state[0]), np.empty(state[0], np.int64)
+    starts = np.empty((1 << DIGIT) + 1, np.int64)
+    shift = 0
+    while num_anchors - 1 >> shift > 0:  # a stable sort digit by digit
+        starts[:] = 0
+        for i in range(len(order)):
+            starts[(pairs[i, 1] >> shift & (1 << DIGIT) - 1) + 1] += 1
+        starts[:] = np.cumsum(starts)
+        for i in order:
+            digit = pairs[i, 1] >> shift & (1 << DIGIT) - 1
+            other[starts[digit]] = i
+            starts[digit] += 1
+        order, other = other, order
+        shift += DIGIT
+    anchors, truths, best = np.empty(len(order), np.int64), np.empty(len(order), np.int64), np.empty_like(ious)
+    last = -1
+    for i in order:
+        if last < 0 or anchors[last] != pairs[i, 1]:
+            last += 1
+            anchors[last], truths[last], best[last] = pairs[i, 1], pairs[i, 0], ious[i]
+        elif ious[i] > best[last]:
+            truths[last], best[last] = pairs[i, 0], ious[i]
+    last += 1
+    ties = tie_pairs[: state[1]].astype(np.int64)
+    return anchors[:last], truths[:last], best[:last], ties[:, 0].copy(), ties[:, 1].copy(), tie_ious[: state[1]]
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
@@ -60,10 +116,13 @@ def needed(least, area, anchor_area, over_anchor):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
-def places(middle, reach, count):  # type: ignore[no-untyped-def]
-    """Return the first place of `middle` +- `reach` on an axis of `count` places, and the one behind the last."""
-    low, high = np.ceil(middle - reach), np.floor(middle + reach) + 1.0
-    return int(min(max(low, 0.0), float(count))), int(min(max(high, 0.0), float(count)))
+def places(low, high, count):  # type: ignore[no-untyped-def]
+    """Return the first place from `low` to `high` on an axis of `count` places, and the one behind the last."""
+    first, stop = np.ceil(low), np.floor(high) + 1.0
+    return int(min(max(first, 0.0), np.float64(count))), int(min(max(stop, 0.0), np.float64(count)))
+
+
+# --- hboxes ---
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
@@ -81,87 +140,83 @@ def hbox_quotient(x1, y1, x2, y2, area, left, top, right, bottom, one, over_anch
 
 
 @njit(cache=True, error_model="numpy")
-def hbox_window(box, area, shape, pitch, lattice, window, least, one, over_anchor, edges, numbers, ious):  # type: ignore[no-untyped-def]
-    """Compare an hbox with the anchors of one shape in a window of places; return how many reach `least` and are not 0.
+def hbox_window(box, area, shape, pitch, lattice, window, one, over_anchor, edges, numbers, ious):  # type: ignore[no-untyped-def]
+    """Put the numbers of the anchors of one shape in a window of places into `numbers` and their overlaps into `ious`.
 
-    Their numbers and IoU are put into `numbers` and `ious`; `edges` is scratch.
+    `edges` is scratch, of the type of the boxes. Returns how many there are.
     """
     x0, x3, y0, y3 = window
-    first, step_x, step_y = lattice[2], lattice[3], lattice[4]
     x1, y1, x2, y2 = box[0], box[1], box[2], box[3]
     for x in range(x0, x3):
-        centre = np.float32(x) * pitch[0] + pitch[1]  # rounded to float32 number by number, as the grid is
-        edges[0, x], edges[1, x] = centre + shape[0], centre + shape[2]
+        centre = np.float32(x) * pitch[0] + pitch[1]  # float32, rounded step by step, as the anchors of a grid are
+        edges[0, x - x0], edges[1, x - x0] = centre + shape[0], centre + shape[2]
     count = 0
     for y in range(y0, y3):
         centre = np.float32(y) * pitch[0] + pitch[1]
         edges[2, 0], edges[3, 0] = centre + shape[1], centre + shape[3]
         top, bottom = edges[2, 0], edges[3, 0]
-        for x in range(x0, x3):
-            iou = hbox_quotient(x1, y1, x2, y2, area, edges[0, x], top, edges[1, x], bottom, one, over_anchor)
-            if iou >= least and iou > 0:
-                numbers[count], ious[count] = first + x * step_x + y * step_y, iou
-                count += 1
+        for i in range(x3 - x0):
+            ious[count + i] = hbox_quotient(
+                x1, y1, x2, y2, area, edges[0, i], top, edges[1, i], bottom, one, over_anchor
+            )
+            numbers[count + i] = lattice[2] + (x0 + i) * lattice[3] + y * lattice[4]
+        count += x3 - x0
     return count
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
-def hbox_places(box, shape, pitch, lattice, slack, tolerance, least, one, over_anchor):  # type: ignore[no-untyped-def]
+def hbox_places(box, shapes, pitch, lattice, slack, tolerance, s, least, one, over_anchor):  # type: ignore[no-untyped-def]
     """Return the window of places (x0, x3, y0, y3) outside of which no anchor of one shape reaches `least`."""
-    wide, high = np.float64(shape[2]) - shape[0] + one, np.float64(shape[3]) - shape[1] + one
+    wide, high = np.float64(shapes[s, 2]) - shapes[s, 0] + one, np.float64(shapes[s, 3]) - shapes[s, 1] + one
     box_wide, box_high = max(np.float64(box[2]) - box[0] + one, 0.0), max(np.float64(box[3]) - box[1] + one, 0.0)
-    overlap = needed(np.float64(least), box_wide * box_high, wide * high, over_anchor) * (1.0 - tolerance)
-    most_x, most_y = min(box_wide, wide) + 2.0 * slack, min(box_high, high) + 2.0 * slack
-    if overlap > most_x * most_y or lattice[0] == 0 or lattice[1] == 0:
+    overlap = needed(np.float64(least), box_wide * box_high, wide * high, over_anchor) * (1.0 - tolerance[s])
+    most_x, most_y = min(box_wide, wide) + 2.0 * slack[s], min(box_high, high) + 2.0 * slack[s]
+    if overlap > most_x * most_y:
         return 0, 0, 0, 0
-    reach_x = (box_wide + wide) / 2.0 + 2.0 * slack - overlap / most_y
-    reach_y = (box_high + high) / 2.0 + 2.0 * slack - overlap / most_x
-    middle_x = (np.float64(box[0]) + box[2]) / 2.0 - (np.float64(shape[0]) + shape[2]) / 2.0 - pitch[1]
-    middle_y = (np.float64(box[1]) + box[3]) / 2.0 - (np.float64(shape[1]) + shape[3]) / 2.0 - pitch[1]
-    x0, x3 = places(middle_x / pitch[0], reach_x / pitch[0], lattice[0])
-    y0, y3 = places(middle_y / pitch[0], reach_y / pitch[0], lattice[1])
+    reach_x = ((box_wide + wide) / 2.0 + 2.0 * slack[s] - overlap / most_y) / pitch[s, 0]
+    reach_y = ((box_high + high) / 2.0 + 2.0 * slack[s] - overlap / most_x) / pitch[s, 0]
+    x = ((np.float64(box[0]) + box[2] - shapes[s, 0] - shapes[s, 2]) / 2.0 - pitch[s, 1]) / pitch[s, 0]
+    y = ((np.float64(box[1]) + box[3] - shapes[s, 1] - shapes[s, 3]) / 2.0 - pitch[s, 1]) / pitch[s, 0]
+    x0, x3 = places(x - reach_x, x + reach_x, lattice[s, 0])
+    y0, y3 = places(y - reach_y, y + reach_y, lattice[s, 1])
     return x0, x3, y0, y3
 
 
 @njit(cache=True, error_model="numpy")
-def hbox_grid(boxes, shapes, pitch, lattice, slack, tolerance, least, one, over_anchor, climb, best, owner, reached):  # type: ignore[no-untyped-def]
+def hbox_grid(boxes, shapes, pitch, lattice, slack, tolerance, one, ask, num_anchors):  # type: ignore[no-untyped-def]
     """Return the maxima of (G, 4) hboxes and the anchors of a grid of S shapes.
 
-    boxes, least, one and best share a type, in which all is compared: float32, or float64 for the "+1" convention.
-    shapes: (S, 4) float32 hboxes; pitch: (S, 2) float32 stride and first centre; lattice: (S, 5) int64 places along x
-    and y, number of the first anchor, its steps along x and y; slack: (S,) pixels by which rounding moves a corner;
-    tolerance: (S,) share by which it changes an overlap.
+    `boxes`, `one`, `least` and `best` share a type, in which all is compared: float32, or float64 for the "+1"
+    convention. shapes: (S, 4) float32 hboxes around (0, 0); pitch: (S, 2) float32 stride and centre of the first place;
+    lattice: (S, 5) int64 places along x and y (none is 0), number of the first anchor, its steps along x and y; slack:
+    (S,) pixels by which rounding moves a corner; tolerance: (S,) share by which it changes an overlap.
     """
+    least, over_anchor, climb = ask
     widest, most = 1, 1
     for s in range(len(shapes)):
         widest, most = max(widest, lattice[s, 0]), max(most, lattice[s, 0] * lattice[s, 1])
     edges = np.empty((4, widest), boxes.dtype)
     numbers, ious = np.empty(most, np.int64), np.empty(most, boxes.dtype)
-    ties, tie_ious, state = np.empty((64, 2), np.int64), np.empty(64, boxes.dtype), np.zeros(3, np.int64)
+    lists, state = empty_lists(boxes.dtype), np.zeros(3, np.int64)
     for g in range(len(boxes)):
         box, state[2] = boxes[g], state[1]
         area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
-        for s in range(len(shapes)):
-            window = hbox_places(box, shapes[s], pitch[s], lattice[s], slack[s], tolerance[s], least, one, over_anchor)
-            if window[0] >= window[1] or window[2] >= window[3]:
-                continue
-            count = hbox_window(
-                box, area, shapes[s], pitch[s], lattice[s], window, least, one, over_anchor, edges, numbers, ious
-            )
-            ties, tie_ious = record(g, numbers, ious, count, True, climb, best, owner, reached, ties, tie_ious, state)
-        if not climb or state[1] > state[2]:
-            continue
-        top = hbox_nearest(box, area, shapes, pitch, lattice, one, edges, numbers, ious)
-        for s in range(len(shapes)):
-            window = hbox_places(box, shapes[s], pitch[s], lattice[s], slack[s], tolerance[s], top, one, over_anchor)
-            if top == 0 or window[0] >= window[1] or window[2] >= window[3]:
-                continue
-            count = hbox_window(
-                box, area, shapes[s], pitch[s], lattice[s], window, top, one, over_anchor, edges, numbers, ious
-            )
-            ties, tie_ious = record(g, numbers, ious, count, False, climb, best, owner, reached, ties, tie_ious, state)
-            top = tie_ious[state[2]] if state[1] > state[2] else top
-    return reached[: state[0]], ties[: state[1], 0], ties[: state[1], 1], tie_ious[: state[1]]
+        top, rows = least, True
+        while top > 0:  # once for what reaches `least`; if nothing does, once more with the best so far
+            for s in range(len(shapes)):
+                window = hbox_places(box, shapes, pitch, lattice, slack, tolerance, s, top, one, over_anchor)
+                if window[0] >= window[1] or window[2] >= window[3]:
+                    continue
+                count = hbox_window(
+                    box, area, shapes[s], pitch[s], lattice[s], window, one, over_anchor, edges, numbers, ious
+                )
+                lists = record(g, numbers, ious, count, top, rows, climb, lists, state)
+                if not rows:
+                    top = lists[3][state[2]] if state[1] > state[2] else top
+            if not climb or not rows or state[1] > state[2]:
+                break
+            rows, top = False, hbox_nearest(box, area, shapes, pitch, lattice, one, edges, numbers, ious)
+    return answer(lists, state, num_anchors)
 
 
 @njit(cache=True, error_model="numpy")
@@ -169,159 +224,183 @@ def hbox_nearest(box, area, shapes, pitch, lattice, one, edges, numbers, ious): 
     """Return the best IoU of an hbox with the anchors nearest to its centre: of all anchors, but for rounding."""
     top = box.dtype.type(0)
     for s in range(len(shapes)):
-        if lattice[s, 0] == 0 or lattice[s, 1] == 0:
-            continue
         x = (np.float64(box[0]) + box[2] - shapes[s, 0] - shapes[s, 2]) / 2.0 - pitch[s, 1]
         y = (np.float64(box[1]) + box[3] - shapes[s, 1] - shapes[s, 3]) / 2.0 - pitch[s, 1]
         column = int(min(max(np.rint(x / pitch[s, 0]), 0.0), lattice[s, 0] - 1.0))
         row = int(min(max(np.rint(y / pitch[s, 0]), 0.0), lattice[s, 1] - 1.0))
         window = (column, column + 1, row, row + 1)
-        if hbox_window(box, area, shapes[s], pitch[s], lattice[s], window, top, one, False, edges, numbers, ious):
-            top = ious[0]
+        hbox_window(box, area, shapes[s], pitch[s], lattice[s], window, one, False, edges, numbers, ious)
+        top = max(top, ious[0])
     return top
 
 
 @njit(cache=True, error_model="numpy")
-def hbox_list(boxes, anchors, least, one, over_anchor, climb, best, owner, reached):  # type: ignore[no-untyped-def]
-    """Return the maxima of (G, 4) hboxes and (N, 4) anchors of one type. `least` 0 asks for all that overlap."""
+def hbox_list(boxes, anchors, one, ask):  # type: ignore[no-untyped-def]
+    """Return the maxima of (G, 4) hboxes and (N, 4) anchors, of one type."""
+    least, over_anchor, climb = ask
     numbers, ious = np.empty(len(anchors), np.int64), np.empty(len(anchors), boxes.dtype)
-    ties, tie_ious, state = np.empty((64, 2), np.int64), np.empty(64, boxes.dtype), np.zeros(3, np.int64)
+    lists, state = empty_lists(boxes.dtype), np.zeros(3, np.int64)
     for g in range(len(boxes)):
         x1, y1, x2, y2 = boxes[g]
-        area, state[2] = (x2 - x1 + one) * (y2 - y1 + one), state[1]
-        low, count = 0, 0
+        area, state[2], count = (x2 - x1 + one) * (y2 - y1 + one), state[1], 0
         for n in range(len(anchors)):
-            if min(x2, anchors[n, 2]) - max(x1, anchors[n, 0]) + one <= 0:
-                continue
-            iou = hbox_quotient(
-                x1, y1, x2, y2, area, anchors[n, 0], anchors[n, 1], anchors[n, 2], anchors[n, 3], one, over_anchor
-            )
-            if iou > 0:
+            left, top, right, bottom = anchors[n]
+            if min(x2, right) - max(x1, left) + one > 0 and min(y2, bottom) - max(y1, top) + one > 0:
+                iou = hbox_quotient(x1, y1, x2, y2, area, left, top, right, bottom, one, over_anchor)
                 numbers[count], ious[count] = n, iou
                 count += 1
-        for i in range(count):  # what reaches `least` to the front
-            if ious[i] >= least:
-                numbers[low], numbers[i] = numbers[i], numbers[low]
-                ious[low], ious[i] = ious[i], ious[low]
-                low += 1
-        ties, tie_ious = record(g, numbers, ious, low, True, climb, best, owner, reached, ties, tie_ious, state)
-        if climb and low == 0:
-            ties, tie_ious = record(g, numbers, ious, count, False, climb, best, owner, reached, ties, tie_ious, state)
-    return reached[: state[0]], ties[: state[1], 0], ties[: state[1], 1], tie_ious[: state[1]]
+        lists = record(g, numbers, ious, count, least, True, climb, lists, state)
+        if climb and state[1] == state[2]:
+            lists = record(g, numbers, ious, count, least - least, False, climb, lists, state)
+    return answer(lists, state, len(anchors))
 
 
 @njit(cache=True, error_model="numpy")
-def areas(x, y, count, cos_a, sin_a, a, b, cos_b, sin_b, p, q, out):  # type: ignore[no-untyped-def]
-    """Fill `out[:count]` with the intersections of one box A and one box B shifted by (x, y), as vectors."""
-    for i in range(count):
-        out[i] = intersection_area(x[i], y[i], cos_a, sin_a, a, b, cos_b, sin_b, p, q)
+def hbox_owners(boxes, anchors, one, best, owner):  # type: ignore[no-untyped-def]
+    """Find for (N, 4) anchors the truth box (G, 4) that each overlaps most, and how much, the earliest of equals.
+
+    best: (N,) an overlap that each reaches; owner: (N,) of -1.
+    """
+    near = np.empty(len(boxes), np.int64)
+    for start in range(0, len(anchors), RUN):
+        stop = min(start + RUN, len(anchors))
+        left, top = anchors[start:stop, 0].min(), anchors[start:stop, 1].min()
+        right, bottom = anchors[start:stop, 2].max() + one, anchors[start:stop, 3].max() + one
+        count = 0
+        for g in range(len(boxes)):
+            near[count] = g
+            count += (
+                (boxes[g, 0] < right) & (boxes[g, 2] + one > left) & (boxes[g, 1] < bottom) & (boxes[g, 3] + one > top)
+            )
+        for n in range(start, stop):
+            for i in range(count):
+                x1, y1, x2, y2 = boxes[near[i]]
+                area = (x2 - x1 + one) * (y2 - y1 + one)
+                iou = hbox_quotient(
+                    x1, y1, x2, y2, area, anchors[n, 0], anchors[n, 1], anchors[n, 2], anchors[n, 3], one, False
+                )
+                if iou > best[n] or (iou == best[n] and owner[n] < 0):
+                    best[n], owner[n] = iou, near[i]
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
-def narrowed(low, high, across, cos, sin, reach):  # type: ignore[no-untyped-def]
-    """Return the part of [low, high] where |along * cos + across * sin| <= reach."""
-    if abs(cos) < 1e-6:  # nearly a row of its own: no bound along it
-        return low, high
-    middle, half = -across * sin / cos, reach / abs(cos)
-    return max(low, middle - half), min(high, middle + half)
+# --- rboxes: rows of a table are x, y, half w, half h, cos, sin, area, half width and half height of the hull ---
 
 
 @njit(cache=True, error_model="numpy")
-def rbox_reaches(truth, shape, overlap, slack):  # type: ignore[no-untyped-def]
-    """Return how far an anchor's centre may be from a truth box's for an intersection of `overlap`; None if nowhere.
+def rbox_reaches(truth, shapes, s, overlap, slack):  # type: ignore[no-untyped-def]
+    """Return how far an anchor's centre may be from a truth box's for an intersection of `overlap`.
 
-    truth, shape: 9 numbers as in a table of boxes. The answer is (along x, along y, along the truth box's w side, its
-    h side, the anchor's w side, its h side), in pixels, `slack` included.
+    The answer is (along x, along y, along the truth box's w side, its h side, the anchor's w side, its h side), in
+    pixels, `slack` included; negative along x if no place is near enough.
     """
     nowhere = (-1.0, -1.0, 0.0, 0.0, 0.0, 0.0)
     a, b, cos_a, sin_a = truth[2], truth[3], truth[4], truth[5]
-    p, q, cos_b, sin_b = shape[2], shape[3], shape[4], shape[5]
-    if overlap > min(truth[6], shape[6]) or min(truth[6], shape[6]) <= 0.0:
+    p, q, cos_b, sin_b = shapes[s, 2], shapes[s, 3], shapes[s, 4], shapes[s, 5]
+    smaller = min(truth[6], shapes[s, 6])
+    if overlap > smaller or smaller <= 0.0:
         return nowhere
-    cos, sin = cos_a * cos_b + sin_a * sin_b, cos_a * sin_b - sin_a * cos_b
-    abs_cos, abs_sin = abs(cos), abs(sin)
-    u, v = p * abs_cos + q * abs_sin, p * abs_sin + q * abs_cos  # half extents of the anchor along the truth box's axes
-    s, t = a * abs_cos + b * abs_sin, a * abs_sin + b * abs_cos  # and the other way around
-    wide_u, wide_v, wide_s, wide_t = 2.0 * min(a, u), 2.0 * min(b, v), 2.0 * min(p, s), 2.0 * min(q, t)
+    cos, sin = abs(cos_a * cos_b + sin_a * sin_b), abs(cos_a * sin_b - sin_a * cos_b)
+    u, v = p * cos + q * sin, p * sin + q * cos  # half extents of the anchor along the truth box's axes
+    e, f = a * cos + b * sin, a * sin + b * cos  # and the other way around
+    wide_u, wide_v, wide_s, wide_t = 2.0 * min(a, u), 2.0 * min(b, v), 2.0 * min(p, e), 2.0 * min(q, f)
     if overlap > wide_u * wide_v or overlap > wide_s * wide_t:
         return nowhere
-    if overlap > 0.0 and overlap > intersection_area(0.0, 0.0, cos_a, sin_a, a, b, cos_b, sin_b, p, q):
+    if overlap > intersection_area(0.0, 0.0, cos_a, sin_a, a, b, cos_b, sin_b, p, q):
         return nowhere
     reach_u, reach_v = a + u - overlap / wide_v + slack, b + v - overlap / wide_u + slack
-    reach_s, reach_t = p + s - overlap / wide_t + slack, q + t - overlap / wide_s + slack
-    reach_x = truth[7] + shape[7] - overlap / (2.0 * min(truth[8], shape[8])) + slack
-    reach_y = truth[8] + shape[8] - overlap / (2.0 * min(truth[7], shape[7])) + slack
+    reach_s, reach_t = p + e - overlap / wide_t + slack, q + f - overlap / wide_s + slack
+    reach_x = truth[7] + shapes[s, 7] - overlap / (2.0 * min(truth[8], shapes[s, 8])) + slack
+    reach_y = truth[8] + shapes[s, 8] - overlap / (2.0 * min(truth[7], shapes[s, 7])) + slack
     reach_x = min(reach_x, reach_u * abs(cos_a) + reach_v * abs(sin_a), reach_s * abs(cos_b) + reach_t * abs(sin_b))
     reach_y = min(reach_y, reach_u * abs(sin_a) + reach_v * abs(cos_a), reach_s * abs(sin_b) + reach_t * abs(cos_b))
     return reach_x, reach_y, reach_u, reach_v, reach_s, reach_t
 
 
+@njit(cache=True, error_model="numpy", forceinline=True)
+def slope(along, across, reach):  # type: ignore[no-untyped-def]
+    """Return (drift, half) such that |x * along + y * across| <= reach means |x - y * drift| <= half."""
+    if abs(along) < 1e-6:  # nearly parallel to a row of places: no bound within it
+        return 0.0, np.inf
+    return -across / along, reach / abs(along)
+
+
 @njit(cache=True, error_model="numpy")
-def rbox_grid(truths, shapes, corner, pitch, lattice, slack, least, over_anchor, climb, best, owner, reached):  # type: ignore[no-untyped-def]
+def quotients(x, y, count, truth, shape, over_anchor, ious):  # type: ignore[no-untyped-def]
+    """Fill `ious` with the quotients of a truth box and one shape shifted by (x, y), `count` of them and some more.
+
+    Whole vectors only: a few odd ones at the end would cost as much as all others.
+    """
+    cos_a, sin_a, a, b, area = truth[4], truth[5], truth[2], truth[3], truth[6]
+    cos_b, sin_b, p, q, anchor_area = shape[4], shape[5], shape[2], shape[3], shape[6]
+    both, share = (anchor_area, 0.0) if over_anchor else (area + anchor_area, 1.0)
+    for i in range((count + VECTOR - 1) // VECTOR * VECTOR):
+        overlap = intersection_area(x[i], y[i], cos_a, sin_a, a, b, cos_b, sin_b, p, q)
+        ious[i] = overlap / (both - share * overlap)
+
+
+@njit(cache=True, error_model="numpy")
+def rbox_window(g, truth, shape, corner, pitch, lattice, reach, ask, rows, scratch, lists, state):  # type: ignore[no-untyped-def]
+    """Compare a truth box with the anchors of one shape within `reach`; returns the lists as `record` does."""
+    least, over_anchor, climb = ask
+    x, y, numbers, ious = scratch
+    slope_u, slope_v = slope(truth[4], truth[5], reach[2]), slope(-truth[5], truth[4], reach[3])
+    slope_s, slope_t = slope(shape[4], shape[5], reach[4]), slope(-shape[5], shape[4], reach[5])
+    stride = pitch[0]
+    middle_x, middle_y = truth[0] - pitch[1] - corner[0], truth[1] - pitch[1] - corner[1]
+    row, end = places((middle_y - reach[1]) / stride, (middle_y + reach[1]) / stride, lattice[1])
+    count, column, stop, across = 0, 0, 0, 0.0
+    while row < end or column < stop:
+        if column >= stop:  # the next row, as far as all bounds let it reach
+            across = np.float32(row) * stride + pitch[1] + corner[1] - truth[1]
+            low = max(-reach[0], across * slope_u[0] - slope_u[1], across * slope_v[0] - slope_v[1])
+            low = max(low, across * slope_s[0] - slope_s[1], across * slope_t[0] - slope_t[1])
+            high = min(reach[0], across * slope_u[0] + slope_u[1], across * slope_v[0] + slope_v[1])
+            high = min(high, across * slope_s[0] + slope_s[1], across * slope_t[0] + slope_t[1])
+            column, stop = places((middle_x + low) / stride, (middle_x + high) / stride, lattice[0])
+            row += 1
+        take = max(min(stop - column, BLOCK - count), 0)
+        for i in range(take):
+            # float32, rounded step by step, as the anchors of a grid are; then float64
+            x[count + i] = np.float32(column + i) * stride + pitch[1] + corner[0] - truth[0]
+            y[count + i] = across
+            numbers[count + i] = lattice[2] + (column + i) * lattice[3] + (row - 1) * lattice[4]
+        column, count = column + take, count + take
+        if count == BLOCK or (row >= end and column >= stop):
+            quotients(x, y, count, truth, shape, over_anchor, ious)
+            lists = record(g, numbers, ious, count, least, rows, climb, lists, state)
+            count = 0
+    return lists
+
+
+@njit(cache=True, error_model="numpy")
+def rbox_grid(truths, shapes, corner, pitch, lattice, slack, ask, num_anchors):  # type: ignore[no-untyped-def]
     """Return the maxima of G rboxes and the anchors of a grid of S shapes; IoU in float64, rounded to float32.
 
-    truths: (G, 9) and shapes: (S, 9) float64 tables of boxes, of the shapes around (0, 0); corner: (S, 2) float32
-    centre of the shapes; pitch, lattice and slack as in `hbox_grid`.
+    truths: (G, 9) and shapes: (S, 9) tables, of the shapes around (0, 0); corner: (S, 2) float32 centre of the shapes;
+    pitch, lattice and slack as in `hbox_grid`.
     """
-    x, y, out = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    numbers, ious, hits = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
-    ties, tie_ious, state = np.empty((64, 2), np.int64), np.empty(64, np.float32), np.zeros(3, np.int64)
+    least, over_anchor, climb = ask
+    scratch = (np.zeros(BLOCK), np.zeros(BLOCK), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32))
+    lists, state = empty_lists(np.float32), np.zeros(3, np.int64)
     for g in range(len(truths)):
         truth, state[2] = truths[g], state[1]
         top, rows = least, True
         while True:  # once for what reaches `least`; if nothing does, once more with the best so far
             for s in range(len(shapes)):
-                shape, counts = shapes[s], lattice[s]
-                overlap = needed(np.float64(top), truth[6], shape[6], over_anchor) * (1.0 - 1e-6)
-                reach = rbox_reaches(truth, shape, overlap, slack[s])
-                if reach[0] < 0.0 or counts[0] == 0:
+                overlap = needed(np.float64(top), truth[6], shapes[s, 6], over_anchor) * ROUNDING
+                reach = rbox_reaches(truth, shapes, s, overlap, slack[s])
+                if reach[0] < 0.0:
                     continue
-                stride, start_x, start_y = pitch[s, 0], pitch[s, 1] + corner[s, 0], pitch[s, 1] + corner[s, 1]
-                row, end = places((truth[1] - start_y) / stride, reach[1] / stride, counts[1])
-                count, column, stop = 0, 0, 0
-                while row < end or column < stop or count > 0:
-                    while count < BLOCK and (column < stop or row < end):  # fill a block
-                        if column >= stop:
-                            across = np.float32(row) * stride + pitch[s, 1] + corner[s, 1] - truth[1]
-                            low, high = -reach[0], reach[0]
-                            low, high = narrowed(low, high, across, truth[4], truth[5], reach[2])
-                            low, high = narrowed(low, high, across, -truth[5], truth[4], reach[3])
-                            low, high = narrowed(low, high, across, shape[4], shape[5], reach[4])
-                            low, high = narrowed(low, high, across, -shape[5], shape[4], reach[5])
-                            middle, half = (low + high) / 2.0 + truth[0] - start_x, (high - low) / 2.0
-                            column, stop = places(middle / stride, half / stride, counts[0]) if half >= 0 else (0, 0)
-                            row += 1
-                        take = min(stop - column, BLOCK - count)
-                        for i in range(take):
-                            x[count + i] = np.float32(column + i) * stride + pitch[s, 1] + corner[s, 0] - truth[0]
-                            y[count + i] = across
-                            numbers[count + i] = counts[2] + (column + i) * counts[3] + (row - 1) * counts[4]
-                        column, count = column + take, count + take
-                    areas(
-                        x, y, count, truth[4], truth[5], truth[2], truth[3], shape[4], shape[5], shape[2], shape[3], out
-                    )
-                    found = keep(out, numbers, count, truth[6], shape[6], top, over_anchor, hits, ious)
-                    ties, tie_ious = record(
-                        g, hits, ious, found, rows, climb, best, owner, reached, ties, tie_ious, state
-                    )
-                    if not rows and state[1] > state[2]:
-                        top = tie_ious[state[2]]
-                    count = 0
+                lists = rbox_window(
+                    g, truth, shapes[s], corner[s], pitch[s], lattice[s], reach, (top, over_anchor, climb), rows,
+                    scratch, lists, state,
+                )  # fmt: skip
+                if not rows:
+                    top = lists[3][state[2]] if state[1] > state[2] else top
             if not climb or not rows or state[1] > state[2]:
                 break
             rows, top = False, rbox_nearest(truth, shapes, corner, pitch, lattice)
-    return reached[: state[0]], ties[: state[1], 0], ties[: state[1], 1], tie_ious[: state[1]]
-
-
-@njit(cache=True, error_model="numpy")
-def keep(out, numbers, count, area, anchor_area, least, over_anchor, hits, ious):  # type: ignore[no-untyped-def]
-    """Put the numbers and quotients of the pairs that reach `least` and are not 0 into `hits` and `ious`."""
-    found = 0
-    for i in range(count):
-        iou = np.float32(out[i] / (anchor_area if over_anchor else area + anchor_area - out[i]))
-        hits[found], ious[found] = numbers[i], iou
-        found += iou >= least and iou > 0
-    return found
+    return answer(lists, state, num_anchors)
 
 
 @njit(cache=True, error_model="numpy")
@@ -329,37 +408,44 @@ def rbox_nearest(truth, shapes, corner, pitch, lattice):  # type: ignore[no-unty
     """Return the best IoU of an rbox with anchors that stand nearest to its centre: nearly that of all."""
     top = np.float32(0)
     for s in range(len(shapes)):
-        shape, counts, stride = shapes[s], lattice[s], pitch[s, 0]
-        overlap = needed(np.float64(top), truth[6], shape[6], False)
-        if counts[0] == 0 or counts[1] == 0 or rbox_reaches(truth, shape, overlap, 0.0)[0] < 0.0:
+        overlap = needed(np.float64(top), truth[6], shapes[s, 6], False)
+        if rbox_reaches(truth, shapes, s, overlap, 0.0)[0] < 0.0:
             continue
-        start_x, start_y = pitch[s, 1] + corner[s, 0], pitch[s, 1] + corner[s, 1]
-        column = min(max(np.rint((truth[0] - start_x) / stride), 0.0), counts[0] - 1.0)
-        row = min(max(np.rint((truth[1] - start_y) / stride), 0.0), counts[1] - 1.0)
-        x, y = np.float32(column) * stride + start_x - truth[0], np.float32(row) * stride + start_y - truth[1]
-        area = intersection_area(x, y, truth[4], truth[5], truth[2], truth[3], shape[4], shape[5], shape[2], shape[3])
-        top = max(top, np.float32(area / (truth[6] + shape[6] - area)))
+        stride, start_x, start_y = pitch[s, 0], pitch[s, 1], pitch[s, 1]
+        column = min(max(np.rint((truth[0] - start_x - corner[s, 0]) / stride), 0.0), lattice[s, 0] - 1.0)
+        row = min(max(np.rint((truth[1] - start_y - corner[s, 1]) / stride), 0.0), lattice[s, 1] - 1.0)
+        x = np.float32(column) * stride + start_x + corner[s, 0] - truth[0]
+        y = np.float32(row) * stride + start_y + corner[s, 1] - truth[1]
+        top = max(top, np.float32(rbox_iou(x, y, truth, shapes[s])))
     return top
 
 
+@njit(cache=True, error_model="numpy", forceinline=True)
+def rbox_iou(x, y, truth, anchor):  # type: ignore[no-untyped-def]
+    """Return the IoU of a truth box and an anchor whose centre is (x, y) away; both have an area."""
+    area = intersection_area(x, y, truth[4], truth[5], truth[2], truth[3], anchor[4], anchor[5], anchor[2], anchor[3])
+    return area / (truth[6] + anchor[6] - area)
+
+
 @njit(cache=True, error_model="numpy")
-def rbox_list(truths, anchors, least, over_anchor, climb, best, owner, reached):  # type: ignore[no-untyped-def]
-    """Return the maxima of G rboxes and N anchors, as (G, 9) and (9, N) tables. `least` 0 asks for all that overlap."""
+def rbox_list(truths, anchors, ask):  # type: ignore[no-untyped-def]
+    """Return the maxima of G rboxes and N anchors, given as (G, 9) and (9, N) tables."""
+    least, over_anchor, climb = ask
     size = anchors.shape[1]
     runs = run_hulls(anchors)
-    near, hits, ious = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
-    ties, tie_ious, state = np.empty((64, 2), np.int64), np.empty(64, np.float32), np.zeros(3, np.int64)
+    near, ious = np.empty(size, np.int64), np.empty(size + VECTOR, np.float32)
+    lists, state = empty_lists(np.float32), np.zeros(3, np.int64)
     for g in range(len(truths)):
         truth, state[2] = truths[g], state[1]
         top, rows = least, True
         while True:  # once for what reaches `least`; if nothing does, once more for all that overlap
             count = near_anchors(truth, anchors, runs, np.float64(top), over_anchor, near)
-            found = list_quotients(truth, anchors, near, count, top, over_anchor, hits, ious)
-            ties, tie_ious = record(g, hits, ious, found, rows, climb, best, owner, reached, ties, tie_ious, state)
+            list_quotients(truth, anchors, near, count, over_anchor, ious)
+            lists = record(g, near, ious, count, top, rows, climb, lists, state)
             if not climb or not rows or state[1] > state[2]:
                 break
             rows, top = False, np.float32(0)
-    return reached[: state[0]], ties[: state[1], 0], ties[: state[1], 1], tie_ious[: state[1]]
+    return answer(lists, state, anchors.shape[1])
 
 
 @njit(cache=True, error_model="numpy")
@@ -389,45 +475,50 @@ def near_anchors(truth, anchors, runs, least, over_anchor, near):  # type: ignor
         for n in range(r * RUN, min(r * RUN + RUN, anchors.shape[1])):
             wide = min(right, anchors[0, n] + anchors[7, n]) - max(left, anchors[0, n] - anchors[7, n])
             high = min(bottom, anchors[1, n] + anchors[8, n]) - max(top, anchors[1, n] - anchors[8, n])
-            overlap = needed(least, truth[6], anchors[6, n], over_anchor) * (1.0 - 1e-6)
+            overlap = needed(least, truth[6], anchors[6, n], over_anchor) * ROUNDING
             most = min(max(wide, 0.0) * max(high, 0.0), truth[6], anchors[6, n])
             near[count] = n
-            count += most > 0.0 and most >= overlap
+            count += (most > 0.0) & (most >= overlap)
     return count
 
 
 @njit(cache=True, error_model="numpy")
-def list_quotients(truth, anchors, near, count, least, over_anchor, hits, ious):  # type: ignore[no-untyped-def]
-    """Compare an rbox with the anchors `near[:count]`; put those that reach `least`, if not 0, in `hits`, `ious`."""
-    pairs, out = np.empty((6, BLOCK)), np.empty(BLOCK)
-    found = 0
+def list_quotients(truth, anchors, near, count, over_anchor, ious):  # type: ignore[no-untyped-def]
+    """Fill `ious[:count]` with the quotients of an rbox and the anchors `near[:count]`."""
+    cos_a, sin_a, a, b, area = truth[4], truth[5], truth[2], truth[3], truth[6]
+    pairs = np.zeros((7, BLOCK))
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
         for i in range(size):
-            n = near[start + i]
-            pairs[0, i], pairs[1, i] = anchors[0, n] - truth[0], anchors[1, n] - truth[1]
-            pairs[2, i], pairs[3, i], pairs[4, i], pairs[5, i] = (
-                anchors[2, n],
-                anchors[3, n],
-                anchors[4, n],
-                anchors[5, n],
+            for row in range(7):
+                pairs[row, i] = anchors[row, near[start + i]]
+        for i in range((size + VECTOR - 1) // VECTOR * VECTOR):
+            x, y, p, q, cos_b, sin_b = pairs[0, i], pairs[1, i], pairs[2, i], pairs[3, i], pairs[4, i], pairs[5, i]
+            overlap = intersection_area(x - truth[0], y - truth[1], cos_a, sin_a, a, b, cos_b, sin_b, p, q)
+            ious[start + i] = overlap / (pairs[6, i] if over_anchor else area + pairs[6, i] - overlap)
+
+
+@njit(cache=True, error_model="numpy")
+def rbox_owners(truths, anchors, best, owner):  # type: ignore[no-untyped-def]
+    """Find for anchors the truth box that each overlaps most, as `hbox_owners`; (G, 9) and (9, N) tables."""
+    runs, near = run_hulls(anchors), np.empty(len(truths), np.int64)
+    for r in range(len(runs)):
+        count = 0
+        for g in range(len(truths)):
+            x, y, wide, high = truths[g, 0], truths[g, 1], truths[g, 7], truths[g, 8]
+            near[count] = g
+            count += (
+                (x - wide < runs[r, 2]) & (x + wide > runs[r, 0]) & (y - high < runs[r, 3]) & (y + high > runs[r, 1])
             )
-        for i in range(size):
-            out[i] = intersection_area(
-                pairs[0, i],
-                pairs[1, i],
-                truth[4],
-                truth[5],
-                truth[2],
-                truth[3],
-                pairs[4, i],
-                pairs[5, i],
-                pairs[2, i],
-                pairs[3, i],
-            )
-        for i in range(size):
-            n = near[start + i]
-            iou = np.float32(out[i] / (anchors[6, n] if over_anchor else truth[6] + anchors[6, n] - out[i]))
-            hits[found], ious[found] = n, iou
-            found += iou >= least and iou > 0
-    return found
+        for n in range(r * RUN, min(r * RUN + RUN, anchors.shape[1])):
+            for i in range(count):
+                truth, anchor = truths[near[i]], anchors[:, n]
+                x, y = anchor[0] - truth[0], anchor[1] - truth[1]
+                wide = min(truth[7] + anchor[7] - abs(x), 2.0 * truth[7], 2.0 * anchor[7])
+                high = min(truth[8] + anchor[8] - abs(y), 2.0 * truth[8], 2.0 * anchor[8])
+                most = min(max(wide, 0.0) * max(high, 0.0), truth[6], anchor[6])
+                if most <= 0.0 or most < needed(np.float64(best[n]), truth[6], anchor[6], False) * ROUNDING:
+                    continue
+                iou = np.float32(rbox_iou(x, y, truth, anchor))
+                if iou > best[n] or (iou == best[n] and owner[n] < 0):
+                    best[n], owner[n] = iou, near[i]

@@ -52,8 +52,10 @@ class Measure:
         """Return (N, 4) float64 hboxes around boxes (N, D)."""
         if self.rotated:
             table = box_table(boxes)
-            return np.concatenate([table[:, :2] - table[:, 7:], table[:, :2] + table[:, 7:]], axis=1)
-        return boxes.astype(np.float64) + np.array([0, 0, self.one, self.one])
+            hulls: Doubles = np.concatenate([table[:, :2] - table[:, 7:], table[:, :2] + table[:, 7:]], axis=1)
+            return hulls
+        upright: Doubles = boxes.astype(np.float64) + np.array([0, 0, self.one, self.one])
+        return upright
 
     def areas(self, boxes: Numbers) -> Doubles:
         """Return (N,) float64 areas; 0 where a side is negative."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from focaldet.geometry.kernels.choose import why_not
+from focaldet.structures import BACKGROUND
 from focaldet.targets import cells
 from focaldet.targets.lattices import Lattices
-from focaldet.targets.overlap import Doubles, Integers, Maxima, Measure, Numbers, box_table
+from focaldet.targets.overlap import Integers, Maxima, Measure, Numbers, box_table
 
 
 class Search(Protocol):
@@ -48,50 +48,26 @@ class GridSearch:
 
     def maxima(self, boxes: Numbers, least: float, *, over_anchor: bool = False, climb: bool = False) -> Maxima:
         """As `Search.maxima`; equal in every anchor to the dense matrix of all pairs."""
-        if why_not("numba"):
-            return cells.grid_maxima(boxes, self.lattices, self.measure, least, over_anchor=over_anchor, climb=climb)
+        table, measure = self.lattices, self.measure
+        if not compiled():
+            return cells.grid_maxima(boxes, table, measure, least, over_anchor=over_anchor, climb=climb)
         from focaldet.targets import kernels
 
-        table, measure = self.lattices, self.measure
-        found = _Found.of(table.num_anchors, measure)
-        places = np.concatenate([table.counts, table.first[:, None], table.steps], axis=1)
-        threshold, ends = measure.iou_type(least), (found.best, found.owner, found.reached)
+        ask = (measure.iou_type(least), over_anchor, climb)
+        lattice = np.concatenate([table.counts, table.first[:, None], table.steps], axis=1)
         if measure.rotated:
-            shapes = self._shapes
-            return found.maxima(
+            shapes, corner = box_table(table.shapes), np.ascontiguousarray(table.shapes[:, :2])
+            return Maxima(
                 *kernels.rbox_grid(
-                    box_table(boxes),
-                    shapes,
-                    table.shapes[:, :2].copy(),
-                    table.pitch,
-                    places,
-                    table.slack,
-                    threshold,
-                    over_anchor,
-                    climb,
-                    *ends,
+                    box_table(boxes), shapes, corner, table.pitch, lattice, table.slack, ask, table.num_anchors
                 )
             )
-        one = measure.box_type(measure.one)
-        return found.maxima(
+        one, tolerance = measure.box_type(measure.one), table.tolerance(measure)
+        return Maxima(
             *kernels.hbox_grid(
-                boxes,
-                table.shapes,
-                table.pitch,
-                places,
-                table.slack,
-                table.tolerance(measure),
-                threshold,
-                one,
-                over_anchor,
-                climb,
-                *ends,
+                boxes, table.shapes, table.pitch, lattice, table.slack, tolerance, one, ask, table.num_anchors
             )
         )
-
-    @cached_property
-    def _shapes(self) -> Doubles:
-        return box_table(self.lattices.shapes)
 
 
 @dataclass(frozen=True)
@@ -107,36 +83,41 @@ class ListSearch:
     measure: Measure
 
     def maxima(self, boxes: Numbers, least: float, *, over_anchor: bool = False, climb: bool = False) -> Maxima:
-        """As `Search.maxima`; `least` 0 asks for every anchor that overlaps a truth box at all."""
-        if why_not("numba"):
+        """As `Search.maxima`."""
+        if not compiled():
             return cells.list_maxima(boxes, self.anchors, self.measure, least, over_anchor=over_anchor, climb=climb)
         from focaldet.targets import kernels
 
-        found = _Found.of(len(self.anchors), self.measure)
-        threshold, ends = self.measure.iou_type(least), (found.best, found.owner, found.reached)
+        ask = (self.measure.iou_type(least), over_anchor, climb)
         if self.measure.rotated:
             table = np.ascontiguousarray(box_table(self.anchors).T)
-            return found.maxima(*kernels.rbox_list(box_table(boxes), table, threshold, over_anchor, climb, *ends))
+            return Maxima(*kernels.rbox_list(box_table(boxes), table, ask))
         one = self.measure.box_type(self.measure.one)
-        return found.maxima(*kernels.hbox_list(boxes, self.anchors, threshold, one, over_anchor, climb, *ends))
+        return Maxima(*kernels.hbox_list(boxes, self.anchors, one, ask))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the kernels write into: a number for every anchor, of which the system hands out only the touched pages."""
+def compiled() -> bool:
+    """Whether the numba kernels can be used here."""
+    return not why_not("numba")
 
-    best: Numbers
-    owner: Integers
-    reached: Integers
 
-    @classmethod
-    def of(cls, num_anchors: int, measure: Measure) -> _Found:
-        return cls(
-            np.zeros(num_anchors, measure.iou_type), np.zeros(num_anchors, np.int32), np.empty(num_anchors, np.int64)
-        )
+def owners_of(anchors: Numbers, boxes: Numbers, measure: Measure, reached: Numbers) -> tuple[Integers, Numbers]:
+    """Return for anchors (N, D) the truth box of (G, D) that each overlaps most, the earliest of equals, and the IoU.
 
-    def maxima(self, reached: Integers, tie_truths: Integers, tie_anchors: Integers, tie_ious: Numbers) -> Maxima:
-        anchors = np.sort(reached)
-        return Maxima(
-            anchors, self.owner[anchors].astype(np.int64), self.best[anchors], tie_truths, tie_anchors, tie_ious
-        )
+    Args:
+        anchors: in the type and form of the measure; neighbours should stand near each other, as on a grid.
+        boxes: likewise.
+        measure: how boxes are compared.
+        reached: (N,) an IoU above 0 that each anchor has with some truth box.
+    """
+    if not compiled():
+        found = cells.list_maxima(boxes, anchors, measure, 0.0, over_anchor=False, climb=False)
+        return found.truths, found.ious
+    from focaldet.targets import kernels
+
+    best, owners = reached.copy(), np.full(len(anchors), BACKGROUND)
+    if measure.rotated:
+        kernels.rbox_owners(box_table(boxes), np.ascontiguousarray(box_table(anchors).T), best, owners)
+    else:
+        kernels.hbox_owners(boxes, anchors, measure.box_type(measure.one), best, owners)
+    return owners, best
