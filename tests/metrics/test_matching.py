@@ -88,6 +88,27 @@ def test_polygons_count_by_their_hull() -> None:
         match(found, Truth(torch.zeros(2, 4), torch.tensor([0])))
 
 
+def test_rotated_boxes_are_compared_as_they_are_turned() -> None:
+    """Beside polygons as annotated, rotated or upright boxes; an ignored object counts by its IoU."""
+    boxes = torch.tensor([[30.0, 20, 20, 10, torch.pi / 2], [30, 20, 20, 10, 0.0], [30, 20, 4, 4, 0.0]])
+    found = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 0]), CLASSES)
+    standing = torch.tensor([25.0, 10, 35, 30])
+    for objects in (
+        standing[None],
+        boxes[:1],
+        torch.stack([standing[[0, 1]], standing[[2, 1]], standing[[2, 3]], standing[[0, 3]]])[None],
+    ):
+        truth = Truth(objects, torch.tensor([0]))
+        matches = match(found, truth)
+        assert matches.owners.tolist() == [0, BACKGROUND, BACKGROUND]
+        assert matches.ious[0] == pytest.approx(1)
+        ignored = match(found, Truth(objects, torch.tensor([0]), torch.tensor([True])))
+        assert ignored.owners.tolist() == [IGNORED, BACKGROUND, BACKGROUND]
+        assert match(found, Truth(objects, torch.tensor([1]))).missed.tolist() == [0]
+    with pytest.raises(FocaldetError, match=r"2 labels need as many boxes \(G, 5\) or polygons"):
+        match(found, Truth(boxes[:1], torch.tensor([0, 0])))
+
+
 corners = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.integers(1, 6))
 
 

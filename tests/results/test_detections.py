@@ -87,6 +87,49 @@ def test_json_and_back(found: Detections, tmp_path: Path) -> None:
     assert back.image == found.image
 
 
+@pytest.fixture
+def turned() -> Detections:
+    """A rectangle of 20 x 10 that stands upright because it is turned by 90 degrees, and one that is not turned."""
+    boxes = torch.tensor([[30.0, 20, 20, 10, torch.pi / 2], [50, 20, 20, 10, 0]])
+    return Detections(boxes, torch.tensor([0.9, 0.5]), torch.tensor([2, 0]), CLASSES, "street/a.jpg")
+
+
+def test_rotated_boxes(turned: Detections, found: Detections) -> None:
+    assert turned.rotated and not found.rotated
+    assert turned.boxes.shape == (2, 5)
+    assert turned.hboxes.tolist() == [[25, 10, 35, 30], [40, 15, 60, 25]]
+    assert turned.polygons.dtype == torch.float32
+    assert turned.polygons[0].tolist() == [[35, 10], [35, 30], [25, 30], [25, 10]]
+    assert turned.filter(0.5).boxes.equal(turned.boxes[:1])
+    picture = np.asarray(turned.draw(np.zeros((60, 90, 3), np.uint8), scores=False, thickness=1))
+    assert picture[12:28, 25].any() and picture[12:28, 35].any()  # its long sides are drawn where they stand
+    none = Detections(torch.zeros(0, 5), torch.zeros(0), torch.zeros(0, dtype=torch.int64), CLASSES)
+    assert none.polygons.shape == (0, 4, 2)
+    assert none.hboxes.shape == (0, 4)
+    assert none.entries("a") == []
+
+
+def test_rotated_boxes_in_json_and_back(turned: Detections, found: Detections, tmp_path: Path) -> None:
+    turned.to_json(tmp_path / "found.json")
+    entries = json.loads((tmp_path / "found.json").read_text())
+    assert len(entries[0]["box"]) == 5
+    assert entries[0]["polygon"] == [35, 10, 35, 30, 25, 30, 25, 10]
+    back = read_detections(tmp_path / "found.json", CLASSES)["street/a.jpg"]
+    assert back.boxes.equal(turned.boxes)
+    write_detections(tmp_path / "both.json", [turned, found])
+    with pytest.raises(FocaldetError, match="entry 2 has a box of another kind than entry 0"):
+        read_detections(tmp_path / "both.json")
+
+
+def test_rotated_boxes_for_supervision(turned: Detections, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = types.ModuleType("supervision")
+    stand_in.Detections = lambda **fields: fields  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    handed = turned.to_supervision()
+    assert handed["xyxy"].tolist() == turned.hboxes.tolist()
+    assert handed["data"]["xyxyxyxy"].shape == (2, 4, 2)
+
+
 def test_many_pictures_and_classes_by_name(found: Detections, tmp_path: Path) -> None:
     other = Detections(found.boxes, found.scores, found.labels, CLASSES, "b.jpg")
     write_detections(tmp_path / "all.json", [found, other])
