@@ -35,6 +35,25 @@ def shared_area(one, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def hull(quads, i):  # type: ignore[no-untyped-def]
+    """Return the upright hull (x1, y1, x2, y2) of quadrilateral i; plain loops, which compile in a fraction of time."""
+    x1, y1 = x2, y2 = quads[i, 0, 0], quads[i, 0, 1]
+    for k in range(1, 4):
+        x1, x2 = min(x1, quads[i, k, 0]), max(x2, quads[i, k, 0])
+        y1, y2 = min(y1, quads[i, k, 1]), max(y2, quads[i, k, 1])
+    return x1, y1, x2, y2
+
+
+@njit(cache=True, error_model="numpy")
+def grow(pairs, ious):  # type: ignore[no-untyped-def]
+    """Return copies of (P, 2) pairs and (P,) IoU with room for twice as many."""
+    more, longer = np.empty((2 * len(ious), 2), np.int64), np.empty(2 * len(ious))
+    for p in range(len(ious)):
+        more[p, 0], more[p, 1], longer[p] = pairs[p, 0], pairs[p, 1], ious[p]
+    return more, longer
+
+
+@njit(cache=True, error_model="numpy")
 def list_pairs(quads1, areas1, segments1, quads2, areas2, order, starts, floor):  # type: ignore[no-untyped-def]
     """Return the overlapping pairs as (P, 2) numbers and (P,) IoU, by rising number in the first set.
 
@@ -48,12 +67,9 @@ def list_pairs(quads1, areas1, segments1, quads2, areas2, order, starts, floor):
         starts: (S + 1,) where each segment starts in `order`.
         floor: IoU from which a pair is listed, above 0.
     """
-    left, right = np.empty(len(order)), np.empty(len(order))
-    top, bottom = np.empty(len(order)), np.empty(len(order))
+    left, top, right, bottom = np.empty(len(order)), np.empty(len(order)), np.empty(len(order)), np.empty(len(order))
     for p in range(len(order)):
-        quad = quads2[order[p]]
-        left[p], right[p] = quad[:, 0].min(), quad[:, 0].max()
-        top[p], bottom[p] = quad[:, 1].min(), quad[:, 1].max()
+        left[p], top[p], right[p], bottom[p] = hull(quads2, order[p])
     widest = np.zeros(len(starts) - 1)
     for s in range(len(widest)):
         for p in range(starts[s], starts[s + 1]):
@@ -64,11 +80,17 @@ def list_pairs(quads1, areas1, segments1, quads2, areas2, order, starts, floor):
         if segment < 0 or segment >= len(widest) or starts[segment] == starts[segment + 1] or areas1[i] <= 0.0:
             continue
         quad, area = quads1[i], areas1[i]
-        x1, x2 = quad[:, 0].min(), quad[:, 0].max()
-        y1, y2 = quad[:, 1].min(), quad[:, 1].max()
-        end = starts[segment + 1]
+        x1, y1, x2, y2 = hull(quads1, i)
         reach = x1 - widest[segment]  # what starts further left ends left of this one
-        first = starts[segment] + np.searchsorted(left[starts[segment] : end], reach - 1e-9 * abs(reach))
+        reach -= 1e-9 * abs(reach)
+        first, end = starts[segment], starts[segment + 1]
+        after = end
+        while first < after:
+            middle = (first + after) // 2
+            if left[middle] < reach:
+                first = middle + 1
+            else:
+                after = middle
         for p in range(first, end):
             if left[p] >= x2:
                 break
@@ -84,9 +106,7 @@ def list_pairs(quads1, areas1, segments1, quads2, areas2, order, starts, floor):
             iou = both / (area + areas2[j] - both)
             if iou >= floor:
                 if count == len(ious):
-                    grown, longer = np.empty((2 * count, 2), np.int64), np.empty(2 * count)
-                    grown[:count], longer[:count] = pairs, ious
-                    pairs, ious = grown, longer
+                    pairs, ious = grow(pairs, ious)
                 pairs[count, 0], pairs[count, 1], ious[count] = i, j, iou
                 count += 1
     return pairs[:count], ious[:count]
