@@ -7,7 +7,7 @@ Sizes are (height, width), points (x, y), boxes in continuous pixels without "+1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -126,6 +126,8 @@ class AnchorGrid:
         sizes: (height, width) of each level's map.
         offset: centre of the first place, in strides.
         start: the same in pixels, where it is one on all levels; added to `offset`.
+        coded: the shapes that deltas are relative to, where these are not the assigned ones: one (K, 5) tensor a level,
+            the hboxes of `shapes` as rboxes in the angle form of the recipe. None: `shapes` are assigned and coded.
     """
 
     shapes: tuple[Tensor, ...]
@@ -133,6 +135,7 @@ class AnchorGrid:
     sizes: tuple[Size, ...]
     offset: float = 0.0
     start: float = 0.0
+    coded: tuple[Tensor, ...] | None = None
 
     @property
     def rotated(self) -> bool:
@@ -177,6 +180,10 @@ class AnchorGrid:
             first += count
         return anchors
 
+    def as_coded(self) -> AnchorGrid:
+        """Return the same grid with the shapes that deltas are relative to."""
+        return self if self.coded is None else replace(self, shapes=self.coded, coded=None)
+
     def places_within(self, size: Size) -> tuple[Size, ...]:
         """Return, a level, how many (rows, columns) of places belong to a picture padded to `size` by itself."""
         return tuple(
@@ -200,7 +207,7 @@ class StageOutput:
     Attributes:
         logits: (B, A_l, C), before the sigmoid.
         deltas: (B, A_l, D), relative to `anchors`.
-        anchors: (1 or B, A_l, D), as assigned and coded.
+        anchors: (1 or B, A_l, D), as coded; in the angle form of the recipe.
         valid: (1 or B, A_l) bool, anchors that count, or None where all do.
         extra: further maps by name.
     """

@@ -3,12 +3,13 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
+from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes, original_turned, original_upright
 
 SCALES = tuple(4.0 * 2.0 ** (step / 3) for step in range(3))
 COCO = AnchorShapes(SCALES, (0.5, 1.0, 2.0), (8, 16, 32, 64, 128))
@@ -160,3 +161,28 @@ def test_anchors_by_number_are_those_of_the_levels() -> None:
         numbers = torch.arange(0, sum(grid.counts), 7)
         assert torch.equal(grid.at(numbers), torch.cat(grid.levels())[numbers])
     assert not COCO.grid_for((64, 64)).rotated and original_turned().grid_for((64, 64)).rotated
+
+
+@pytest.mark.parametrize(("form", "wide", "tall"), [("tf90", -90, -90), ("tf180", -90, -180)])
+def test_upright_anchors_are_assigned_as_hboxes_and_coded_as_rboxes(form: Any, wide: int, tall: int) -> None:
+    # a side is x2 - x1 + 1; in "tf90" w is the vertical one, in "tf180" the longer one (specification 2.1 and 2.3)
+    anchors = original_upright(coded=form)
+    grid = anchors.grid_for((64, 96))
+    assert not grid.rotated and grid.as_coded().rotated and anchors.box_numbers == 5
+    hboxes, rboxes = grid.level(0), grid.as_coded().level(0)
+    torch.testing.assert_close(rboxes[:, :2], (hboxes[:, :2] + hboxes[:, 2:]) / 2)
+    width, height = (hboxes[:, 2:] - hboxes[:, :2] + 1).unbind(1)
+    is_tall = height > width + 1e-3
+    sides = [height, width] if form == "tf90" else [torch.maximum(width, height), torch.minimum(width, height)]
+    torch.testing.assert_close(rboxes[:, 2:4], torch.stack(sides, dim=1))
+    expected = torch.where(is_tall, float(tall), float(wide))
+    torch.testing.assert_close(rboxes[:, 4].rad2deg(), expected)
+    numbers = torch.tensor([0, 77, 2015])
+    torch.testing.assert_close(grid.as_coded().at(numbers), torch.cat(grid.as_coded().levels())[numbers])
+
+
+def test_anchors_that_are_coded_as_they_are_assigned_make_one_grid() -> None:
+    assert [shapes.box_numbers for shapes in (COCO, replace(COCO, angle="oc"), original_turned())] == [4, 5, 5]
+    grid = COCO.grid_for((64, 64))
+    assert grid.as_coded() is grid
+    assert COCO.levels == (3, 4, 5, 6, 7) and COCO == COCO_ANCHORS

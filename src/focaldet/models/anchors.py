@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from focaldet.geometry.rotated_coders import CoderAngle, RboxCoder
 from focaldet.structures import AnchorGrid, Size
 
 AnchorAngle = Literal["none", "oc", "oc-negative", "le90", "le135"]
@@ -35,6 +36,8 @@ class AnchorShapes:
         angle: how the same boxes are written as rboxes. None: not at all, they are hboxes. "none": theta 0, w along x
             (mmrotate 0.x). A form of box: the one that mmrotate gives them in that form, 1.x by default
             (`shared/spec/rotated.md` section 9.3); of boxes with equal sides that is the turned one.
+        coded: for hboxes that find rotated boxes: the form in which deltas are relative to them, while they are
+            assigned as hboxes. None: they are coded as they are assigned.
     """
 
     scales: tuple[float, ...]
@@ -43,11 +46,25 @@ class AnchorShapes:
     offset: float = 0.0
     start: float = 0.0
     angle: AnchorAngle | None = None
+    coded: CoderAngle | None = None
+
+    plus_one: ClassVar[bool] = False
+    """Whether a side is x2 - x1 + 1 where hboxes are coded as rboxes."""
 
     @property
     def num_anchors(self) -> int:
         """Anchors a place."""
         return len(self.scales) * len(self.ratios)
+
+    @property
+    def box_numbers(self) -> int:
+        """Numbers of an anchor as it is coded, and so of its deltas: D."""
+        return 4 if self.angle is None and self.coded is None else 5
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Pyramid levels that carry anchors; level k has stride 2^k."""
+        return tuple(stride.bit_length() - 1 for stride in self.strides)
 
     def level_shapes(self, stride: int) -> Tensor:
         """Return the (K, 4) hboxes or (K, 5) rboxes of a level around (0, 0), in pixels; float32.
@@ -69,8 +86,10 @@ class AnchorShapes:
 
     def grid(self, sizes: Sequence[Size], device: torch.device | str = "cpu") -> AnchorGrid:
         """Return the anchors of maps of the given (height, width), one a level."""
-        shapes = tuple(self.level_shapes(stride).to(device) for stride in self.strides)
-        return AnchorGrid(shapes, self.strides, tuple(sizes), self.offset, self.start)
+        shapes = [self.level_shapes(stride) for stride in self.strides]
+        coded = None if self.coded is None else tuple(self._coded(hboxes, self.coded).to(device) for hboxes in shapes)
+        on_device = tuple(level.to(device) for level in shapes)
+        return AnchorGrid(on_device, self.strides, tuple(sizes), self.offset, self.start, coded)
 
     def grid_for(self, input_size: Size) -> AnchorGrid:
         """Return the anchors of an input of (height, width) pixels, padding included.
@@ -80,6 +99,9 @@ class AnchorShapes:
         """
         height, width = input_size
         return self.grid([(-(-height // stride), -(-width // stride)) for stride in self.strides])
+
+    def _coded(self, hboxes: Tensor, form: CoderAngle) -> Tensor:
+        return RboxCoder(form).from_hbox(hboxes, plus_one=self.plus_one)
 
 
 @dataclass(frozen=True)
@@ -92,6 +114,8 @@ class TemplateShapes(AnchorShapes):
     Attributes:
         scales: multiples of a template, in strides.
     """
+
+    plus_one: ClassVar[bool] = True
 
     def level_shapes(self, stride: int) -> Tensor:
         """Return the (K, 4) float32 hboxes of a level around (0, 0), in pixels.
@@ -126,6 +150,11 @@ class TurnedShapes(AnchorShapes):
         """Anchors a place."""
         return len(self.scales) * len(self.ratios) * len(self.angles)
 
+    @property
+    def box_numbers(self) -> int:
+        """Numbers of an anchor: D."""
+        return 5
+
     def level_shapes(self, stride: int) -> Tensor:
         """Return the (K, 5) float32 rboxes of a level around (0, 0), in pixels and radians.
 
@@ -133,9 +162,7 @@ class TurnedShapes(AnchorShapes):
         tensor([[ 0.0000,  0.0000, 64.0000, 16.0000, -1.5708],
                 [ 0.0000,  0.0000, 64.0000, 16.0000, -0.5236]])
         """
-        root = torch.from_numpy(np.sqrt(np.array(self.ratios, np.float32)))[
-            :, None
-        ]  # rounded correctly, unlike torch's
+        root = torch.from_numpy(np.sqrt(np.array(self.ratios, np.float32)))[:, None]  # rounds right, unlike torch's
         sizes = stride * torch.tensor(self.scales)
         widths, heights = (sizes / root).flatten(), (sizes * root).flatten()
         if self.crossed:
@@ -145,14 +172,20 @@ class TurnedShapes(AnchorShapes):
         return torch.cat([torch.zeros_like(sides), sides, theta[:, None]], dim=1)
 
 
-def original_upright(more: bool = False) -> TemplateShapes:
+COCO_ANCHORS = AnchorShapes(tuple(4 * step for step in OCTAVE), (0.5, 1.0, 2.0), ORIGINAL_STRIDES)
+"""Those of the COCO rows."""
+
+
+def original_upright(more: bool = False, coded: CoderAngle = "tf90") -> TemplateShapes:
     """Return the original rotated program's H anchors: 21 a place, or 55 ("H + R + more", row 18) with `more`.
 
-    `shared/spec/rotated.md` section 2.1. The centre of the first place is at 1.5 pixels on every level.
+    `shared/spec/rotated.md` section 2.1. The centre of the first place is at 1.5 pixels on every level. They are
+    assigned as hboxes and coded as rboxes; in "tf90" w is the height + 1 and h the width + 1.
     """
     scales = (0.5, 0.75, *OCTAVE) if more else OCTAVE
     extra = (7.0, 1 / 7, 9.0, 1 / 9) if more else ()
-    return TemplateShapes(scales, (1.0, 1 / 2, 2.0, 1 / 3, 3.0, 5.0, 1 / 5, *extra), ORIGINAL_STRIDES, start=1.5)
+    ratios = (1.0, 1 / 2, 2.0, 1 / 3, 3.0, 5.0, 1 / 5, *extra)
+    return TemplateShapes(scales, ratios, ORIGINAL_STRIDES, start=1.5, coded=coded)
 
 
 def original_turned(crossed: bool = False) -> TurnedShapes:
