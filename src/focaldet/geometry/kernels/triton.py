@@ -79,7 +79,7 @@ def nms(
     scores: Tensor,
     group: Tensor,
     iou_threshold: float,
-    equal_goes: bool = False,
+    equal_suppresses: bool = False,
     segment: int = WORD * SEGMENT_WORDS,
 ) -> Tensor:
     """Keep the best boxes of every group, greedily.
@@ -93,7 +93,7 @@ def nms(
         scores: (N,); equal ones keep their order.
         group: (N,) int64; boxes of different groups never meet.
         iou_threshold: in [0, 1]; a larger IoU suppresses.
-        equal_goes: an equal one, in float32, does too, unless it is 0.
+        equal_suppresses: an equal one, in float32, does too, unless it is 0.
         segment: boxes settled at once: a multiple of 64, at most 4,096.
 
     Returns:
@@ -102,7 +102,7 @@ def nms(
     order = scores.argsort(descending=True, stable=True)
     by_group = group[order].argsort(stable=True)
     layout = order[by_group]
-    gone = _walk(box_table(boxes[layout]), group[layout], _limit(iou_threshold, equal_goes), segment)
+    gone = _walk(box_table(boxes[layout]), group[layout], _limit(iou_threshold, equal_suppresses), segment)
     kept = torch.empty_like(gone, dtype=torch.bool)
     kept[by_group] = gone == 0
     return order[kept]
@@ -133,10 +133,10 @@ def _cut(numbers: Tensor) -> tuple[Tensor, Tensor]:
     return leading, numbers - leading
 
 
-def _limit(iou_threshold: float, equal_goes: bool) -> float:
+def _limit(iou_threshold: float, equal_suppresses: bool) -> float:
     """Return the float32 number that an IoU must exceed to suppress."""
     limit = np.float32(iou_threshold)
-    return float(max(np.nextafter(limit, np.float32(-1)), np.float32(0)) if equal_goes else limit)
+    return float(max(np.nextafter(limit, np.float32(-1)), np.float32(0)) if equal_suppresses else limit)
 
 
 def _walk(table: Tensor, group: Tensor, limit: float, segment: int) -> Tensor:
