@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.losses.criterion import EPSILON, Criterion, rows_by_level
+from focaldet.geometry.coders import decode_hbox
+from focaldet.geometry.iou import hbox_iou_aligned
+from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_iou import rotated_iou_aligned
+from focaldet.losses.criterion import EPSILON, BoxLoss, Criterion, rows_by_level
 from focaldet.losses.focal import focal_loss
 from focaldet.structures import StageOutput, StageTargets
 
@@ -41,6 +47,24 @@ def _targets(positives: list[int], ignored: list[int], valid: Tensor | None = No
 
 
 SOME = _targets([3, 23, 24, 35, 36, 60, 70], [0, 5, 30, 40, 71])
+CODER = RboxCoder("le90", edge_swap=True, proj_xy=True)
+
+
+def _rotated_stage(seed: int = 0) -> StageOutput:
+    """Stages of rboxes: predictions within a third of an anchor of the targets."""
+    generator = torch.Generator().manual_seed(seed)
+    stage = _stage(seed)
+    centres = [(anchors[..., :2] + anchors[..., 2:]) / 2 for anchors in stage.anchors]
+    sides = torch.tensor([20.0, 10.0, 0.3])
+    return replace(
+        stage,
+        deltas=[(torch.randn(BATCH, n, 5, generator=generator) * 0.1).requires_grad_() for n in COUNTS],
+        anchors=[torch.cat([c, sides.expand(*c.shape[:-1], 3)], -1) for c in centres],
+    )
+
+
+def _rotated(targets: StageTargets) -> StageTargets:
+    return replace(targets, deltas=torch.cat([targets.deltas, targets.deltas[:, :1]], 1) * 0.5)
 
 
 def _flat_losses(stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
@@ -139,7 +163,75 @@ def test_faults_are_said() -> None:
         Criterion()([_stage()], [replace(SOME, num_anchors=40)])
     with pytest.raises(FocaldetError, match="label 9, but the model has 5 classes, 0 to 4"):
         Criterion()([_stage()], [replace(SOME, labels=SOME.labels + 5)])
-    with pytest.raises(FocaldetError, match="not one of l1, smooth_l1, giou"):
+    with pytest.raises(FocaldetError, match=r"not one of l1, smooth_l1, .* giou"):
         Criterion(box_loss="iou")
     with pytest.raises(FocaldetError, match=r"gamma=-1"):
         Criterion(gamma=-1)
+    with pytest.raises(FocaldetError, match="box_beta must be above 0"):
+        Criterion(box_loss="smooth_l1_one_sided", box_beta=0.0)
+    with pytest.raises(FocaldetError, match="iou_floor=1"):
+        Criterion(iou_floor=1.0)
+    with pytest.raises(FocaldetError, match=r"give hboxes .* of shape \(..., 4\)"):
+        Criterion(box_loss="giou")([_rotated_stage()], [_rotated(SOME)])
+
+
+@pytest.mark.parametrize("form", ["iou_smooth_l1", "iou_smooth_l1_exp"])
+def test_iou_smooth_l1_has_the_size_of_the_overlap_and_the_direction_of_the_deltas(form: BoxLoss) -> None:
+    stage, targets = _rotated_stage(), _rotated(SOME)
+    losses = Criterion(box_loss=form, decode=CODER.decode)([stage], [targets])
+    losses["box"].backward()
+    _, deltas, anchors = stage.flat()
+    said, of = deltas.flatten(0, 1)[targets.positives], anchors[0, targets.positives % sum(COUNTS)]
+    ious = rotated_iou_aligned(CODER.decode(said, of), CODER.decode(targets.deltas, of)).detach()
+    sizes = -ious.log() if form == "iou_smooth_l1" else (1 - ious).exp() - 1
+    # float32 boxes of some hundred pixels here, float64 there; L / (L + 1e-5) takes off at most one part in a thousand
+    torch.testing.assert_close(losses["box"], sizes.sum() / len(sizes), rtol=2e-3, atol=0)
+    assert ious.min() > 0.01
+
+    ours = torch.cat([d.grad for d in stage.deltas if d.grad is not None], 1).flatten(0, 1)[targets.positives]
+    plain = said.detach().requires_grad_()
+    torch.nn.functional.smooth_l1_loss(plain, targets.deltas, beta=1 / 9, reduction="sum").backward()
+    assert plain.grad is not None
+    torch.testing.assert_close(torch.cosine_similarity(ours, plain.grad), torch.ones(len(said)))
+
+
+def test_iou_smooth_l1_of_upright_boxes() -> None:
+    stage = _stage()
+    criterion = Criterion(box_loss="iou_smooth_l1", iou_floor=0.01)
+    _, deltas, anchors = stage.flat()
+    said, of = deltas.flatten(0, 1)[SOME.positives], anchors[0, SOME.positives % sum(COUNTS)]
+    ious = hbox_iou_aligned(decode_hbox(said, of), decode_hbox(SOME.deltas, of))
+    expected = -ious.clamp(min=0.01).log().sum() / len(ious)
+    torch.testing.assert_close(criterion([stage], [SOME])["box"], expected, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("value", [1e3, 1e30])
+def test_a_box_that_misses_or_overflows_costs_what_the_floor_says(value: float) -> None:
+    """exp(dw) of a free coder overflows; the boxes of such a step must not end a run."""
+    stage, targets = _rotated_stage(), _rotated(_targets([3], []))
+    with torch.no_grad():
+        stage.deltas[0][0, 3, :4] = value
+    free = RboxCoder("tf90", max_log_scale=None)
+    floored = Criterion(box_loss="iou_smooth_l1", decode=free.decode)([stage], [targets])["box"]
+    floored.backward()
+    assert floored.item() == pytest.approx(-math.log(1e-6) / 2, rel=1e-6)  # the second picture counts as one
+    assert stage.deltas[0].grad is not None and stage.deltas[0].grad.isfinite().all()
+    with torch.no_grad():
+        stage.deltas[0][0, 3] = torch.tensor([100.0, 0, 0, 0, 0])
+    assert Criterion(box_loss="iou_smooth_l1", iou_floor=0.0, decode=free.decode)([stage], [targets])["box"] == math.inf
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    stage = _rotated_stage()
+    with torch.no_grad():
+        stage.deltas[0][0, 3] = math.nan
+    assert Criterion(box_loss="iou_smooth_l1", decode=CODER.decode)([stage], [_rotated(SOME)])["box"].isnan()
+
+
+@pytest.mark.parametrize("box_loss", [name for name in get_args(BoxLoss) if name != "giou"])
+def test_every_loss_of_rboxes_without_truth(box_loss: BoxLoss) -> None:
+    stage = _rotated_stage()
+    losses = Criterion(box_loss=box_loss, decode=CODER.decode)([stage], [_rotated(_targets([], []))])
+    losses["loss"].backward()
+    assert losses["box"].item() == 0 and losses["class"].isfinite()
+    assert all(deltas.grad is not None and deltas.grad.eq(0).all() for deltas in stage.deltas)

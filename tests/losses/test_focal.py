@@ -147,3 +147,19 @@ def test_equals_the_stored_outputs(units: dict[str, np.ndarray]) -> None:
         stored = units["focal.each"][row].astype(np.float64).sum()
         if weights[row]:
             assert alone.item() == pytest.approx(stored, rel=1e-6)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["focal_loss", "focal_loss_", "focal_loss_nopos"])
+def test_equals_the_original_rotated_programs(tf_units: dict[str, np.ndarray], name: str) -> None:
+    logits, one_hot, state = (torch.from_numpy(tf_units[f"{name}.in.{part}"]) for part in ("pred", "labels", "state"))
+    shown, excluded = (state == 1).nonzero()[:, 0], (state == -1).nonzero()[:, 0]
+    # two variants of one case hold the labels of rows without a state of 1 too; they are background there
+    wrong = (one_hot.sum(1) > 0) & (state == 0)
+    shown = torch.cat([shown, wrong.nonzero()[:, 0]]).sort().values
+    loss = focal_loss(
+        logits.requires_grad_(), shown, one_hot[shown].argmax(1), excluded, max(1, int((state == 1).sum()))
+    )
+    loss.backward()
+    assert loss.item() == pytest.approx(tf_units[f"{name}.out.loss"].item(), rel=1e-5)
+    torch.testing.assert_close(logits.grad, torch.from_numpy(tf_units[f"{name}.out.grad"]), rtol=1e-5, atol=1e-6)

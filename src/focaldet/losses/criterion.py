@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,14 +10,39 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.losses.box import giou_loss, l1_loss, smooth_l1_loss
+from focaldet.geometry.angles import wide_type
+from focaldet.geometry.coders import decode_hbox
+from focaldet.geometry.iou import hbox_iou_aligned
+from focaldet.geometry.rotated_iou import rotated_iou_aligned
+from focaldet.losses.box import (
+    IoUForm,
+    giou_loss,
+    iou_smooth_l1_loss,
+    l1_loss,
+    smooth_l1_atan_loss,
+    smooth_l1_loss,
+    smooth_l1_one_sided_loss,
+)
 from focaldet.losses.focal import focal_loss
 from focaldet.structures import StageOutput, StageTargets
 
-BoxLoss = Literal["l1", "smooth_l1", "giou"]
+BoxLoss = Literal[
+    "l1", "smooth_l1", "smooth_l1_one_sided", "smooth_l1_atan", "iou_smooth_l1", "iou_smooth_l1_exp", "giou"
+]
+Decode = Callable[[Tensor, Tensor], Tensor]
+"""(deltas, anchors) -> boxes: hboxes (P, 4), or public rboxes (P, 5)."""
+
+SMOOTH: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "smooth_l1": smooth_l1_loss,
+    "smooth_l1_one_sided": smooth_l1_one_sided_loss,
+    "smooth_l1_atan": smooth_l1_atan_loss,
+}
+IOU_FORMS: dict[str, IoUForm] = {"iou_smooth_l1": "log", "iou_smooth_l1_exp": "exp"}
 
 EPSILON = torch.finfo(torch.float32).eps
 """Added to every normalizer by the published programs."""
+FARTHEST = 1e9
+"""Pixels; a predicted box that goes farther, or to infinity, counts as one that goes so far: it meets no truth."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +54,13 @@ class Criterion:
     Attributes:
         alpha: focal loss's weight of the class that is there.
         gamma: focal loss's fading of easy elements.
-        box_loss: on the deltas of positives, or on the boxes they mean ("giou").
+        box_loss: on the deltas of positives, on the boxes they mean ("giou", upright ones), or on both: the size from
+            the IoU of the boxes and the direction from the deltas ("iou_smooth_l1", "iou_smooth_l1_exp").
         box_beta: where smooth L1 turns from square to straight.
         box_weight: factor on the box loss.
+        iou_floor: smallest IoU that "iou_smooth_l1" believes; with 0, a box that misses its truth makes the loss
+            infinite, as in the original program.
+        decode: what the deltas of the stages mean, where the box loss looks at boxes.
     """
 
     alpha: float = 0.25
@@ -39,6 +68,8 @@ class Criterion:
     box_loss: BoxLoss = "l1"
     box_beta: float = 1 / 9
     box_weight: float = 1.0
+    iou_floor: float = 1e-6
+    decode: Decode = decode_hbox
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha <= 1 and self.gamma >= 0 and self.box_beta >= 0):
@@ -46,6 +77,10 @@ class Criterion:
             raise FocaldetError(f"{given}: alpha must lie in 0 to 1, gamma and box_beta must not be negative")
         if self.box_loss not in get_args(BoxLoss):
             raise FocaldetError(f"box_loss={self.box_loss!r} is not one of {', '.join(get_args(BoxLoss))}")
+        if self.box_loss == "smooth_l1_one_sided" and self.box_beta == 0:
+            raise FocaldetError("box_loss='smooth_l1_one_sided' is a square below its bend; box_beta must be above 0")
+        if not 0 <= self.iou_floor < 1:
+            raise FocaldetError(f"iou_floor={self.iou_floor} must lie in 0 to 1, below 1")
 
     def __call__(self, stages: Sequence[StageOutput], targets: Sequence[StageTargets]) -> dict[str, Tensor]:
         """Return {"class", "box", "loss"}, scalars with gradients; "loss" is the sum of all others.
@@ -84,11 +119,23 @@ class Criterion:
         deltas = stage.deltas[level].flatten(0, 1)[rows]
         if self.box_loss == "l1":
             return l1_loss(deltas, targets)
-        if self.box_loss == "smooth_l1":
-            return smooth_l1_loss(deltas, targets, self.box_beta)
+        if self.box_loss in SMOOTH:
+            return SMOOTH[self.box_loss](deltas, targets, self.box_beta)
         anchors = stage.anchors[level].expand(len(stage.deltas[level]), -1, -1)
         count = anchors.shape[1]
-        return giou_loss(deltas, targets, anchors[rows // count, rows % count])
+        anchors = anchors[rows // count, rows % count]
+        if self.box_loss == "giou":
+            return giou_loss(deltas, targets, anchors)
+        ious, form = self._ious(deltas, targets, anchors), IOU_FORMS[self.box_loss]
+        return iou_smooth_l1_loss(deltas, targets, self.box_beta, ious, form, self.iou_floor)
+
+    @torch.no_grad()
+    def _ious(self, deltas: Tensor, targets: Tensor, anchors: Tensor) -> Tensor:
+        """Return (P,) how much of the boxes meant by `deltas` and by `targets` overlaps; as exact as can be."""
+        wide = wide_type(anchors)
+        said, truth = (self.decode(numbers.to(wide), anchors.to(wide)) for numbers in (deltas, targets))
+        said = said.nan_to_num(nan=0.0).clamp(-FARTHEST, FARTHEST)  # a NaN is told by the deltas' own loss
+        return (rotated_iou_aligned if said.shape[-1] == 5 else hbox_iou_aligned)(said, truth)
 
 
 @dataclass(frozen=True)
