@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from focaldet.engine.schedule import Schedule
@@ -49,3 +50,34 @@ def test_a_clock_moves_the_drops_forward() -> None:
     assert schedule.rate(10) == 1.0
     assert schedule.rate(10, progress=0.7) == pytest.approx(0.1)
     assert schedule.rate(10, progress=0.95) == pytest.approx(0.01)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("gpus", [1, 4, 8])
+@pytest.mark.parametrize("program", ["rtr", "r3d"])
+def test_rates_equal_those_of_the_original_rotated_programs(golden: Path, program: str, gpus: int) -> None:
+    """The warm-up is in steps, whatever the number of GPUs; epochs are in pictures; the rate knows of neither."""
+    with np.load(golden / "tf" / "unit" / f"{program}.npz") as stored:
+        steps, rates = (stored[f"lr.gpus{gpus}.{name}"] for name in ("steps", "lr"))
+        peak, warmup, ends = stored["lr.in.base"].item(), int(stored["lr.in.warm_step"]), stored["lr.in.decay_step"]
+    doubled = ends[2] // 540_000  # the second program's case is a row of twice the length
+    schedule = Schedule(
+        peak,
+        steps_per_epoch=27_000 // gpus,
+        epochs=20 * doubled,
+        drops=[12 * doubled, 16 * doubled, 20 * doubled],
+        warmup_steps=warmup,
+        warmup_from=0.1,
+        drop_from="second",
+    )
+    assert [drop * schedule.steps_per_epoch for drop in schedule.drops] == (ends // gpus).tolist()
+    got = [schedule.rate(int(step)) for step in steps]
+    assert got == pytest.approx(rates.tolist(), rel=2e-7)  # they are float32
+
+
+def test_drops_at_the_first_or_second_update_of_an_epoch() -> None:
+    first, second = (Schedule(1.0, 7, 30, range(1, 30), drop_from=name) for name in ("first", "second"))  # type: ignore[arg-type]
+    for epoch in range(1, 30):
+        assert first.factor(epoch * 7 / 210) == pytest.approx(0.1**epoch)
+        assert second.factor(epoch * 7 / 210) == pytest.approx(0.1 ** (epoch - 1))
+        assert second.factor((epoch * 7 + 1) / 210) == pytest.approx(0.1**epoch)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
+from focaldet.engine.optimizer import UpdateRule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import AnchorShapes
@@ -121,31 +121,22 @@ def build_collate(recipe: Recipe, anchors: AnchorShapes | None) -> Collate:
     )
 
 
-def build_optimizer(recipe: Recipe, model: RetinaNet) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over the trained parameters; the schedule sets each group's rate from `scale`.
+def build_update_rule(recipe: Recipe) -> UpdateRule:
+    """Return how the recipe's variables follow their gradients, beside the learning rate."""
+    return UpdateRule(
+        weight_decay=recipe.weight_decay,
+        decay_all=recipe.decay_all,
+        backbone_lr=recipe.backbone_lr,
+        clip=recipe.clip,
+    )
 
-    Norms and biases get no weight decay where the recipe says so (`decay_all=False`).
-    """
-    groups = [
-        {"params": parameters, "weight_decay": decay, "scale": scale}
-        for (decay, scale), parameters in _parameter_groups(recipe, model).items()
-    ]
-    if not groups:
-        raise FocaldetError(f"recipe {recipe.name} trains no parameter at all")
+
+def build_optimizer(recipe: Recipe, model: RetinaNet) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over the trained parameters; the schedule sets each group's rate from `scale`."""
+    groups = build_update_rule(recipe).groups(model)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.peak_lr, fused=True)
-
-
-def _parameter_groups(recipe: Recipe, model: RetinaNet) -> dict[tuple[float, float], list[nn.Parameter]]:
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        decay = recipe.weight_decay if recipe.decay_all or parameter.ndim > 1 else 0.0
-        scale = recipe.backbone_lr if name.startswith("backbone.") else 1.0
-        groups.setdefault((decay, scale), []).append(parameter)
-    return groups
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

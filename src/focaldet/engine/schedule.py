@@ -1,4 +1,4 @@
-"""Learning rate of a step: warm-up, then drops by a tenth or a cosine (`spec/horizontal.md` section 11)."""
+"""Learning rate of a step: warm-up, then drops by a tenth or a cosine (`shared/spec`: horizontal.md 11, rotated.md 3.2)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Schedule:
         warmup_steps: updates of linear warm-up from `warmup_from` * peak.
         warmup_until: whether the peak is reached at the last warm-up step or at the one after it.
         shape: "step" or "cosine" (from the peak at step 0 to zero at the end, times the warm-up).
+        drop_from: which update of the next epoch is the first to have the fallen rate; "second" is a quirk of the
+            original rotated programs, which change the rate when more steps than those of `drops` are done.
     """
 
     peak: float
@@ -30,6 +32,7 @@ class Schedule:
     warmup_from: float = 0.001
     warmup_until: Literal["last", "next"] = "next"
     shape: Literal["step", "cosine"] = "step"
+    drop_from: Literal["first", "second"] = "first"
 
     @property
     def total_steps(self) -> int:
@@ -41,7 +44,9 @@ class Schedule:
         if self.shape == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         epoch = progress * self.epochs
-        return float(0.1 ** sum(epoch >= drop - 1e-9 for drop in self.drops))
+        # progress is a quotient of whole numbers: an epoch's first update may fall on either side of it by rounding
+        slack = -1e-9 if self.drop_from == "first" else 1e-9
+        return float(0.1 ** sum(epoch >= drop + slack for drop in self.drops))
 
     def warmup(self, step: int) -> float:
         """Return the warm-up's factor at a step, 1 after it."""

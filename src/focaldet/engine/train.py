@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import GroupedSampler
@@ -21,6 +20,7 @@ from focaldet.engine.build import (
     build_criterion,
     build_model,
     build_optimizer,
+    build_update_rule,
     check_precision,
     find_device,
 )
@@ -37,6 +37,7 @@ from focaldet.engine.detector import Detector, Weights, read_weights
 from focaldet.engine.evaluate import Evaluation, evaluate_detector
 from focaldet.engine.history import History
 from focaldet.engine.job import Job, prepare
+from focaldet.engine.optimizer import Gradients
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
@@ -154,6 +155,7 @@ class Trainer:
         self.model = build_model(recipe).to(device).to(memory_format=torch.channels_last)
         self.criterion = build_criterion(recipe)
         self.optimizer = build_optimizer(recipe, self.model)
+        self.gradients = Gradients(self.model, build_update_rule(recipe))
         self.schedule = job.schedule
         self.sampler = GroupedSampler(
             job.training.tall,
@@ -279,13 +281,11 @@ class Trainer:
             group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
-        for batch in groups:
+        for number, batch in enumerate(groups, 1):
             losses = self.losses(batch)
-            (losses["loss"] / len(groups)).backward()  # type: ignore[no-untyped-call]
+            self.gradients.add(losses["loss"] / len(groups), last=number == len(groups))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(groups)
-        if self.recipe.clip is not None:
-            clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step_number += 1
         return {**sums, "lr": rate}
