@@ -83,44 +83,50 @@ def read_task1(folder: str | Path) -> DetectionTable:
     if not files:
         raise FocaldetError(f"{folder} holds no Task1_CLASS.txt, such as Task1_plane.txt; name the folder that does")
     classes = in_dota_order(files)
-    names: list[str] = []
-    tables: list[Floats] = []
-    for name in classes:
-        lines = _read_task1_file(files[name])
-        names += [line[0] for line in lines]
-        tables.append(np.array([line[1:] for line in lines], dtype=np.float64).reshape(-1, 9))
-    numbers = np.concatenate(tables)
+    tables = [_read_task1_file(files[name]) for name in classes]
+    names = [name for some, _ in tables for name in some]
+    numbers = np.concatenate([some for _, some in tables])
     pictures, owners = number_names([picture_key(name) for name in names])
     return DetectionTable(
         pictures=pictures,
         classes=classes,
         polygons=numbers[:, 1:].reshape(-1, 4, 2),
         owners=owners,
-        labels=np.repeat(np.arange(len(classes)), [len(table) for table in tables]),
+        labels=np.repeat(np.arange(len(classes)), [len(some) for some, _ in tables]),
         scores=numbers[:, 0],
     )
 
 
-def _read_task1_file(path: Path) -> list[list[str]]:
-    """Return the ten words of each line, the last nine of which are finite numbers."""
+def _read_task1_file(path: Path) -> tuple[list[str], Floats]:
+    """Return the pictures of N detections, and score and corners (N, 9)."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as fault:
         raise FocaldetError(f"{path}: cannot be read as text ({fault})") from fault
     for number, words in enumerate(lines, 1):
-        if words and not (len(words) == 10 and all(map(_is_finite, words[1:]))):
-            raise FocaldetError(
-                f"{path}:{number} reads {' '.join(words)[:80]!r}; expected are ten words, picture score x1 y1 x2 y2 x3 "
-                "y3 x4 y4"
-            )
-    return [words for words in lines if words]
-
-
-def _is_finite(word: str) -> bool:
+        if len(words) not in (0, 10):
+            raise _wrong_line(path, number, words)
+    rows = [words for words in lines if words]
     try:
-        return abs(float(word)) < float("inf")
+        numbers = np.array([[float(word) for word in words[1:]] for words in rows], dtype=np.float64).reshape(-1, 9)
+        if np.isfinite(numbers).all():
+            return [words[0] for words in rows], numbers
+    except ValueError:
+        pass
+    raise next(_wrong_line(path, number, words) for number, words in enumerate(lines, 1) if not _are_finite(words[1:]))
+
+
+def _are_finite(words: Sequence[str]) -> bool:
+    try:
+        return all(abs(float(word)) < float("inf") for word in words)
     except ValueError:
         return False
+
+
+def _wrong_line(path: Path, number: int, words: Sequence[str]) -> FocaldetError:
+    return FocaldetError(
+        f"{path}:{number} reads {' '.join(words)[:80]!r}; expected are ten words, picture score x1 y1 x2 y2 x3 y3 x4 y4"
+    )
 
 
 def write_task1(folder: str | Path, many: Iterable[Detections], classes: Sequence[str]) -> list[Path]:

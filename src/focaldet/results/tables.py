@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -74,6 +75,7 @@ class DetectionTable(PolygonTable):
     scores: Floats
 
 
+@lru_cache(maxsize=2**16)  # files name a picture once for each detection in it
 def picture_key(name: str) -> str:
     """Return what pictures are joined by: the file's name without its folder and a picture's suffix.
 
