@@ -1,4 +1,4 @@
-"""Learning rate of a step: warm-up, then drops by a tenth or a cosine (`shared/spec`: horizontal.md 11, rotated.md 3.2)."""
+"""Learning rate of a step: warm-up, then drops or a cosine (`horizontal.md` section 11, `rotated.md` section 3.2)."""
 
 from __future__ import annotations
 
