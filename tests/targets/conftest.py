@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,9 @@ import pytest
 import torch
 
 from focaldet.geometry.iou import hbox_iou
+from focaldet.geometry.rotated_iou import rotated_iou
 from focaldet.structures import BACKGROUND, IGNORED, AnchorGrid, Size
+from focaldet.targets import search
 from focaldet.targets.assign import AssignRule
 
 Stored = dict[str, npt.NDArray[np.generic]]
@@ -66,23 +71,45 @@ def dense_valid(grid: AnchorGrid, valid: tuple[Size, ...]) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def dense_owners(
-    grid: AnchorGrid,
+def dense_iou(first: torch.Tensor, second: torch.Tensor, rule: AssignRule, over_first: bool = False) -> torch.Tensor:
+    """The full matrix of one set of boxes and another: rboxes exactly, hboxes by the rule's convention of pixels."""
+    over = "first" if over_first else "union"
+    if first.shape[1] == 5 or second.shape[1] == 5:
+        iou = rotated_iou(_as_rboxes(first.double()), _as_rboxes(second.double()), over=over).float()
+        return torch.where(iou < 1e-9, 0, iou)  # boxes that only touch
+    if rule.pixels == "continuous":
+        return hbox_iou(first, second, over=over)
+    a, b = (boxes.double().numpy() for boxes in (first, second))
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2]) + 1
+    overlap = np.where((sides > 0).all(2), sides.prod(2), 0)
+    area_a, area_b = ((box[:, 2:] - box[:, :2] + 1).prod(1) for box in (a, b))
+    whole = area_a[:, None] if over_first else area_a[:, None] + area_b - overlap
+    return torch.from_numpy(overlap / np.maximum(whole, 1e-6))
+
+
+def _as_rboxes(boxes: torch.Tensor) -> torch.Tensor:
+    if boxes.shape[1] == 5:
+        return boxes
+    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0)
+    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, size, torch.zeros_like(size[:, :1])], 1)
+
+
+def dense_assignment(
+    anchors: torch.Tensor,
     truths: torch.Tensor,
     rule: AssignRule,
-    valid: tuple[Size, ...] | None = None,
+    inside: torch.Tensor,
     ignored_boxes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Assign by the full matrix, in the order of section 7 of the specification: (owners, IoU with the owner)."""
-    anchors = torch.cat(grid.levels())
-    inside = dense_valid(grid, valid if valid is not None else grid.sizes)
     owners, with_owner = torch.full((len(anchors),), BACKGROUND), torch.zeros(len(anchors))
-    if len(truths):
-        iou = hbox_iou(truths, anchors)
+    if len(truths) and len(anchors):
+        iou = dense_iou(truths, anchors, rule)
+        positive, negative = (torch.tensor(limit, dtype=iou.dtype) for limit in (rule.positive, rule.negative))
         iou[:, ~inside] = -1
         best, truth = torch.from_numpy(iou.numpy().max(0)), torch.from_numpy(iou.numpy().argmax(0))
-        owners[best >= rule.negative] = IGNORED
-        owners[best >= rule.positive] = truth[best >= rule.positive]
+        owners[best > negative if rule.negative_inclusive else best >= negative] = IGNORED
+        owners[best >= positive] = truth[best >= positive]
         with_owner = best.clone()
         for number, row in enumerate(iou):
             if rule.claim == "none" or row.max() <= 0:
@@ -92,15 +119,49 @@ def dense_owners(
             if rule.claim == "ties-overwrite":
                 with_owner[ties] = row[ties]
     if ignored_boxes is not None and rule.ignored_iof is not None and len(ignored_boxes):
-        covered = (hbox_iou(anchors, ignored_boxes, over="first") >= rule.ignored_iof).any(1)
+        share = dense_iou(anchors, ignored_boxes, rule, over_first=True)
+        covered = (share >= torch.tensor(rule.ignored_iof, dtype=share.dtype)).any(1)
         owners[covered & inside & (owners < 0)] = IGNORED
-    return owners, with_owner
+    return owners, with_owner.float()
+
+
+def dense_owners(
+    grid: AnchorGrid,
+    truths: torch.Tensor,
+    rule: AssignRule,
+    valid: tuple[Size, ...] | None = None,
+    ignored_boxes: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Assign a grid by the full matrix: (owners, IoU with the owner)."""
+    if truths.shape[1] == 5 and not grid.rotated:
+        grid = replace(grid, shapes=tuple(_as_rboxes(shapes) for shapes in grid.shapes))
+    inside = dense_valid(grid, valid if valid is not None else grid.sizes)
+    return dense_assignment(torch.cat(grid.levels()), truths, rule, inside, ignored_boxes)
 
 
 @pytest.fixture(scope="session")
 def dense() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """The oracle of the assignment."""
     return dense_owners
+
+
+@pytest.fixture(scope="session")
+def dense_list() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """The oracle of the assignment of listed anchors."""
+    return dense_assignment
+
+
+@contextmanager
+def as_without_numba() -> Iterator[None]:
+    """Search by the numpy text, as on a machine without numba."""
+    with mock.patch.object(search, "compiled", lambda: False):
+        yield
+
+
+@pytest.fixture(scope="session")
+def without_numba() -> Callable[[], AbstractContextManager[None]]:
+    """The other back end, for a while."""
+    return as_without_numba
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +13,13 @@ from hypothesis import strategies as st
 
 from focaldet.errors import FocaldetError
 from focaldet.geometry.iou import hbox_iou_aligned
+from focaldet.geometry.rbox import rbox_to_hbox
+from focaldet.models.anchors import TurnedShapes, original_upright
 from focaldet.structures import AnchorGrid, Size
-from focaldet.targets.assign import AssignRule, assign
+from focaldet.targets.assign import AssignRule, assign, assign_boxes
 
 Dense = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+Back = Callable[[], AbstractContextManager[None]]
 MakeGrid = Callable[[Size, float], AnchorGrid]
 CLAIMS = ("none", "ties", "ties-overwrite")
 PUBLISHED = AssignRule(0.5, 0.4, "ties-overwrite")
@@ -44,12 +50,33 @@ nasty_box = st.one_of(
         ]
     ),
 )
+turn = st.one_of(
+    st.integers(-24, 24).map(lambda step: step * math.pi / 12),
+    st.floats(-7, 7, width=32),
+    st.sampled_from([1e-4, -1e-7]),
+)
+nasty_rbox = st.one_of(
+    st.tuples(st.one_of(quarter, anywhere), st.one_of(quarter, anywhere), side, side, turn),
+    st.integers(0, 10_000),
+    st.sampled_from(
+        [
+            (112.0, 80.0, 224.0, 160.0, 0.0),
+            (200.0, 200.0, 1000.0, 1000.0, 0.8),
+            (4.0, 4.0, 0.0, 20.0, 0.3),
+            (3000.0, 3000.0, 100.0, 100.0, 0.0),
+            (-120.0, 300.0, 400.0, 3.0, 0.9),  # passes by the picture, beside the place nearest to its centre
+            (100.0, 60.0, 1e-3, 1e-3, 0.4),
+            (80.0, 80.0, 2000.0, 0.5, math.pi / 4),
+        ]
+    ),
+)
 rules = st.builds(
-    lambda low, gap, claim, iof: AssignRule(min(1.0, low + gap), low, claim, iof),
+    lambda low, gap, claim, iof, inclusive: AssignRule(min(1.0, low + gap), low, claim, iof, inclusive),
     st.sampled_from([0.4, 0.3, 0.05, 0.9]),
     st.sampled_from([0.0, 0.1]),
     st.sampled_from(CLAIMS),
     st.sampled_from([0.5, 0.1, 1.0]),
+    st.booleans(),
 )
 valid_sizes = st.one_of(st.none(), st.tuples(st.integers(0, 200), st.integers(1, 230)))
 
@@ -57,7 +84,7 @@ valid_sizes = st.one_of(st.none(), st.tuples(st.integers(0, 200), st.integers(1,
 def _boxes(rows: list[tuple[float, ...] | int], grid: AnchorGrid) -> torch.Tensor:
     anchors = torch.cat(grid.levels())
     boxes = [anchors[row % len(anchors)] if isinstance(row, int) else torch.tensor(row) for row in rows]
-    return torch.stack(boxes) if boxes else torch.zeros(0, 4)
+    return torch.stack(boxes) if boxes else torch.zeros(0, anchors.shape[1])
 
 
 @given(
@@ -77,15 +104,113 @@ def test_equals_the_dense_matrix_in_every_anchor(
     offset: float,
     make_grid: MakeGrid,
     dense: Dense,
+    without_numba: Back,
 ) -> None:
     grid = make_grid(SIZE, offset)
-    truths, ignored = _boxes(rows + rows[:copies], grid), _boxes(crowds, grid)
+    _compare(grid, _boxes(rows + rows[:copies], grid), _boxes(crowds, grid), rule, own_size, dense, without_numba)
+
+
+def _compare(
+    grid: AnchorGrid,
+    truths: torch.Tensor,
+    ignored: torch.Tensor,
+    rule: AssignRule,
+    own_size: Size | None,
+    dense: Dense,
+    without_numba: Back,
+) -> None:
     valid = grid.places_within(own_size) if own_size else None
-    found = assign(grid, truths, rule, valid=valid, ignored_boxes=ignored)
     owners, iou = dense(grid, truths, rule, valid, ignored)
-    assert torch.equal(found.owners(), owners)
-    assert torch.equal(found.ious, iou[found.positives])
-    assert (found.positives.diff() > 0).all() and (found.ignored.diff() > 0).all()
+    for back_end in (nullcontext, without_numba):
+        with back_end():
+            found = assign(grid, truths, rule, valid=valid, ignored_boxes=ignored)
+        assert torch.equal(found.owners(), owners)
+        assert torch.equal(found.ious, iou[found.positives])
+        assert (found.positives.diff() > 0).all() and (found.ignored.diff() > 0).all()
+
+
+@given(
+    rows=st.lists(nasty_box, max_size=8),
+    copies=st.integers(0, 3),
+    crowds=st.lists(nasty_box, max_size=2),
+    rule=rules,
+    own_size=valid_sizes,
+)
+def test_the_old_pixel_convention_equals_the_dense_matrix(
+    rows: list[tuple[float, ...] | int],
+    copies: int,
+    crowds: list[tuple[float, ...] | int],
+    rule: AssignRule,
+    own_size: Size | None,
+    dense: Dense,
+    without_numba: Back,
+) -> None:
+    grid, rule = original_upright().grid_for(SIZE), replace(rule, pixels="plus_one")
+    _compare(grid, _boxes(rows + rows[:copies], grid), _boxes(crowds, grid), rule, own_size, dense, without_numba)
+
+
+@given(
+    anchors=st.lists(nasty_rbox, max_size=70),
+    rows=st.lists(nasty_rbox, max_size=8),
+    copies=st.integers(0, 3),
+    crowds=st.lists(nasty_rbox, max_size=2),
+    rule=rules,
+    kind=st.sampled_from(["rotated", "upright", "plus_one"]),
+    left_out=st.integers(0, 5),
+)
+def test_listed_anchors_equal_the_dense_matrix(
+    anchors: list[tuple[float, ...] | int],
+    rows: list[tuple[float, ...] | int],
+    copies: int,
+    crowds: list[tuple[float, ...] | int],
+    rule: AssignRule,
+    kind: str,
+    left_out: int,
+    dense_list: Dense,
+    without_numba: Back,
+) -> None:
+    sets = [_boxes(some, FEW.grid_for(SIZE)) for some in (anchors, rows + rows[:copies], crowds)]
+    if kind != "rotated":
+        sets = [rbox_to_hbox(some) for some in sets]
+        rule = replace(rule, pixels="plus_one" if kind == "plus_one" else "continuous")
+    listed, truths, ignored = sets
+    valid = torch.arange(len(listed)) % 6 >= left_out
+    owners, iou = dense_list(listed, truths, rule, valid, ignored)
+    for back_end in (nullcontext, without_numba):
+        with back_end():
+            found = assign_boxes(listed, truths, rule, valid=valid, ignored_boxes=ignored)
+        assert torch.equal(found.owners(), owners)
+        assert torch.equal(found.ious, iou[found.positives])
+
+
+FEW = TurnedShapes((2.5, 4.0), (1.0, 1 / 3, 4.0), (8, 16, 32), offset=0.5, angles=(-90, -75, 0, 30))
+
+
+@given(
+    rows=st.lists(nasty_rbox, max_size=8),
+    copies=st.integers(0, 3),
+    crowds=st.lists(nasty_rbox, max_size=2),
+    rule=rules,
+    own_size=valid_sizes,
+    kind=st.sampled_from(["rotated", "rotated", "upright anchors", "upright truth"]),
+)
+def test_rotated_boxes_equal_the_dense_matrix_in_every_anchor(
+    rows: list[tuple[float, ...] | int],
+    copies: int,
+    crowds: list[tuple[float, ...] | int],
+    rule: AssignRule,
+    own_size: Size | None,
+    kind: str,
+    make_grid: MakeGrid,
+    dense: Dense,
+    without_numba: Back,
+) -> None:
+    grid = make_grid(SIZE, 0.5) if kind == "upright anchors" else FEW.grid_for(SIZE)
+    boxed = FEW.grid_for(SIZE)
+    truths, ignored = _boxes(rows + rows[:copies], boxed), _boxes(crowds, boxed)
+    if kind == "upright truth":
+        truths, ignored = rbox_to_hbox(truths), rbox_to_hbox(ignored)
+    _compare(grid, truths, ignored, rule, own_size, dense, without_numba)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

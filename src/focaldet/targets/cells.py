@@ -19,8 +19,6 @@ from focaldet.targets.overlap import Doubles, Integers, Maxima, Measure, Numbers
 
 BLOCK = 1 << 16
 """Pairs of box and anchor looked at in one go: enough to pay for the calls, few enough for the cache."""
-SMALLEST = float(np.finfo(np.float32).tiny)
-"""IoU that stands for "above 0"."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Pairs:
     iou: Numbers
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a box of 1e20 pixels has an infinite area in float32, and IoU 0
 def grid_maxima(
     boxes: Numbers, lattices: Lattices, measure: Measure, least: float, *, over_anchor: bool, climb: bool
 ) -> Maxima:
@@ -40,16 +39,17 @@ def grid_maxima(
     ties = _no_pairs(measure)
     if climb:
         lone = np.setdiff1d(np.arange(len(boxes)), found.truth)
-        near = np.maximum(_nearest(boxes[lone], lattices, measure), SMALLEST)
+        near = np.maximum(_nearest(boxes[lone], lattices, measure), measure.least)
         low = _grid_pairs(boxes[lone], near, lattices, measure, False)
         ties = _ties(_joined([found, Pairs(lone[low.truth], low.anchor, low.iou)]), len(boxes))
     return _maxima(found, ties, lattices.num_anchors)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def list_maxima(
     boxes: Numbers, anchors: Numbers, measure: Measure, least: float, *, over_anchor: bool, climb: bool
 ) -> Maxima:
-    """Return the maxima of boxes (G, D) and anchors (N, D); column maxima only if `climb`. `least` 0: all above 0."""
+    """Return the maxima of boxes (G, D) and anchors (N, D); column maxima only if `climb`."""
     parts = [_no_pairs(measure)]
     hulls, anchor_hulls = measure.hulls(boxes), measure.hulls(anchors)
     step = max(1, BLOCK // max(1, len(anchors)))
@@ -58,9 +58,9 @@ def list_maxima(
         sides = np.minimum(some[..., 2:], anchor_hulls[:, 2:]) - np.maximum(some[..., :2], anchor_hulls[:, :2])
         truth, anchor = np.nonzero((sides > 0).all(axis=2))
         iou = measure.quotients(boxes[start + truth], anchors[anchor], over_anchor)
-        parts.append(Pairs(start + truth, anchor, iou))
+        parts.append(_picked(Pairs(start + truth, anchor, iou), iou >= measure.iou_type(measure.least)))
     every = _joined(parts)
-    found = _picked(every, (every.iou >= least) & (every.iou > 0))
+    found = _picked(every, every.iou >= measure.iou_type(least))
     return _maxima(found, _ties(every, len(boxes)) if climb else _no_pairs(measure), len(anchors))
 
 

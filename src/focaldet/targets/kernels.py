@@ -9,9 +9,9 @@ Bounds are computed in float64 and a little too wide; what lies in them is then 
 
 All of them take `ask`: (least, over_anchor, climb), the overlap from which on an anchor counts; whether intersections
 are divided by the anchor's area instead of the union's; whether the best anchors of each truth box are looked for as
-well, however little they overlap. They return (anchors, truths, overlaps, tie_truths, tie_anchors, tie_overlaps): of the
-anchors that reach `least`, rising, the earliest truth box of their best overlap, and that; if `climb`, every anchor that
-ties for the best overlap of a truth box, if that is above 0, truth box by truth box.
+well, however little they overlap. They return (anchors, truths, overlaps, tie_truths, tie_anchors, tie_overlaps): of
+the anchors that reach `least`, rising, the earliest truth box of their best overlap, and that; if `climb`, every anchor
+that ties for the best overlap of a truth box, if that is above 0, truth box by truth box.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ DIGIT = 11
 """Bits of an anchor's number that one pass sorts by."""
 RUN = 32
 """Neighbouring anchors of a list that share one hull."""
+NOISE = np.float32(1e-9)
+"""An IoU of rboxes below this is none: two that only touch overlap by what float64 rounds, which must claim nothing."""
 ROUNDING = 1.0 - 1e-6
 """An overlap that is needed is taken this much smaller, more than float32 rounds."""
 
@@ -36,16 +38,22 @@ ROUNDING = 1.0 - 1e-6
 @njit(cache=True, error_model="numpy")
 def empty_lists(dtype):  # type: ignore[no-untyped-def]
     """Return room for pairs: (truth box, anchor) and overlap of those that reach `least`, and the same of ties."""
-    return np.empty((1024, 2), np.int32), np.empty(1024, dtype), np.empty((64, 2), np.int32), np.empty(64, dtype)
+    return np.empty((8192, 2), np.int32), np.empty(8192, dtype), np.empty((512, 2), np.int32), np.empty(512, dtype)
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def lack_room(lists, state, count):  # type: ignore[no-untyped-def]
+    """Whether the lists are too short for `count` more pairs."""
+    return state[0] + count > len(lists[1]) or state[1] + count > len(lists[3])
 
 
 @njit(cache=True, error_model="numpy")
-def longer(lists, hits, ties):  # type: ignore[no-untyped-def]
-    """Return the lists with room for so many pairs at least."""
+def with_room(lists, state, count):  # type: ignore[no-untyped-def]
+    """Return the lists with room for `count` more pairs."""
     pairs, ious, tie_pairs, tie_ious = lists
-    while hits > len(ious):
+    while state[0] + count > len(ious):
         pairs, ious = np.concatenate((pairs, np.empty_like(pairs))), np.concatenate((ious, np.empty_like(ious)))
-    while ties > len(tie_ious):
+    while state[1] + count > len(tie_ious):
         tie_pairs = np.concatenate((tie_pairs, np.empty_like(tie_pairs)))
         tie_ious = np.concatenate((tie_ious, np.empty_like(tie_ious)))
     return pairs, ious, tie_pairs, tie_ious
@@ -56,49 +64,53 @@ def record(g, numbers, overlaps, count, least, rows, climb, lists, state):  # ty
     """Note those pairs of truth box g and the anchors `numbers[:count]` that reach `least` and are not 0.
 
     As hits if `rows`; if `climb`, as ties if none so far of this truth box is better. state: number of hits, of ties,
-    and of ties of earlier truth boxes. Returns the lists, longer ones if they were full.
+    and of ties of earlier truth boxes. The lists must have room for them all.
     """
-    lists = longer(lists, state[0] + count, state[1] + count)
     pairs, ious, tie_pairs, tie_ious = lists
     hits, ties, earlier = state
-    top = tie_ious[earlier] if climb and ties > earlier else overlaps.dtype.type(0)
-    for i in range(count):
-        iou = overlaps[i]
-        if not (iou >= least and iou > 0):
-            continue
-        if rows:
-            pairs[hits, 0], pairs[hits, 1], ious[hits] = g, numbers[i], iou
-            hits += 1
-        if climb and iou >= top:
-            if iou > top:
-                top, ties = iou, earlier
-            tie_pairs[ties, 0], tie_pairs[ties, 1], tie_ious[ties] = g, numbers[i], iou
-            ties += 1
+    if rows:
+        for i in range(count):  # without a branch, which would often be mispredicted
+            pairs[hits, 0], pairs[hits, 1], ious[hits] = g, numbers[i], overlaps[i]
+            hits += (overlaps[i] >= least) & (overlaps[i] > 0)
+    if climb:
+        top = tie_ious[earlier] if ties > earlier else overlaps.dtype.type(0)
+        for i in range(count):
+            if overlaps[i] >= top and overlaps[i] >= least and overlaps[i] > 0:
+                ties = earlier if overlaps[i] > top else ties
+                top = overlaps[i]
+                tie_pairs[ties, 0], tie_pairs[ties, 1], tie_ious[ties] = g, numbers[i], top
+                ties += 1
     state[0], state[1] = hits, ties
-    return lists
+
+
+@njit(cache=True, error_model="numpy")
+def by_anchor(pairs, num_anchors):  # type: ignore[no-untyped-def]
+    """Return the rows of (P, 2) pairs by rising number of the anchor, in their order where it is the same."""
+    packed, other = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64)
+    for i in range(len(pairs)):
+        packed[i] = np.int64(pairs[i, 1]) << 32 | i
+    shift = 32
+    while num_anchors - 1 >> shift - 32 > 0:  # stable, digit by digit
+        starts = np.zeros((1 << DIGIT) + 1, np.int64)
+        for i in range(len(packed)):
+            starts[(packed[i] >> shift & (1 << DIGIT) - 1) + 1] += 1
+        starts = np.cumsum(starts)
+        for i in range(len(packed)):
+            digit = packed[i] >> shift & (1 << DIGIT) - 1
+            other[starts[digit]] = packed[i]
+            starts[digit] += 1
+        packed, other = other, packed
+        shift += DIGIT
+    return packed & 0xFFFFFFFF
 
 
 @njit(cache=True, error_model="numpy")
 def answer(lists, state, num_anchors):  # type: ignore[no-untyped-def]
-    """Return what the module promises, from the lists: hits sorted by anchor, the best of each, the earliest first."""
+    """Return what the module promises, from the lists: of every anchor the best hit, the earliest of equals."""
     pairs, ious, tie_pairs, tie_ious = lists
-    order, other = np.arange(state[0]), np.empty(state[0], np.int64)
-    starts = np.empty((1 << DIGIT) + 1, np.int64)
-    shift = 0
-    while num_anchors - 1 >> shift > 0:  # a stable sort digit by digit
-        starts[:] = 0
-        for i in range(len(order)):
-            starts[(pairs[i, 1] >> shift & (1 << DIGIT) - 1) + 1] += 1
-        starts[:] = np.cumsum(starts)
-        for i in order:
-            digit = pairs[i, 1] >> shift & (1 << DIGIT) - 1
-            other[starts[digit]] = i
-            starts[digit] += 1
-        order, other = other, order
-        shift += DIGIT
-    anchors, truths, best = np.empty(len(order), np.int64), np.empty(len(order), np.int64), np.empty_like(ious)
+    anchors, truths, best = np.empty(state[0], np.int64), np.empty(state[0], np.int64), np.empty_like(ious[: state[0]])
     last = -1
-    for i in order:
+    for i in by_anchor(pairs[: state[0]], num_anchors):
         if last < 0 or anchors[last] != pairs[i, 1]:
             last += 1
             anchors[last], truths[last], best[last] = pairs[i, 1], pairs[i, 0], ious[i]
@@ -210,7 +222,9 @@ def hbox_grid(boxes, shapes, pitch, lattice, slack, tolerance, one, ask, num_anc
                 count = hbox_window(
                     box, area, shapes[s], pitch[s], lattice[s], window, one, over_anchor, edges, numbers, ious
                 )
-                lists = record(g, numbers, ious, count, top, rows, climb, lists, state)
+                if lack_room(lists, state, count):
+                    lists = with_room(lists, state, count)
+                record(g, numbers, ious, count, top, rows, climb, lists, state)
                 if not rows:
                     top = lists[3][state[2]] if state[1] > state[2] else top
             if not climb or not rows or state[1] > state[2]:
@@ -249,9 +263,10 @@ def hbox_list(boxes, anchors, one, ask):  # type: ignore[no-untyped-def]
                 iou = hbox_quotient(x1, y1, x2, y2, area, left, top, right, bottom, one, over_anchor)
                 numbers[count], ious[count] = n, iou
                 count += 1
-        lists = record(g, numbers, ious, count, least, True, climb, lists, state)
+        lists = with_room(lists, state, count)
+        record(g, numbers, ious, count, least, True, climb, lists, state)
         if climb and state[1] == state[2]:
-            lists = record(g, numbers, ious, count, least - least, False, climb, lists, state)
+            record(g, numbers, ious, count, one - one, False, climb, lists, state)
     return answer(lists, state, len(anchors))
 
 
@@ -340,7 +355,7 @@ def quotients(x, y, count, truth, shape, over_anchor, ious):  # type: ignore[no-
 
 @njit(cache=True, error_model="numpy")
 def rbox_window(g, truth, shape, corner, pitch, lattice, reach, ask, rows, scratch, lists, state):  # type: ignore[no-untyped-def]
-    """Compare a truth box with the anchors of one shape within `reach`; returns the lists as `record` does."""
+    """Compare a truth box with the anchors of one shape within `reach`; the lists must have room."""
     least, over_anchor, climb = ask
     x, y, numbers, ious = scratch
     slope_u, slope_v = slope(truth[4], truth[5], reach[2]), slope(-truth[5], truth[4], reach[3])
@@ -367,9 +382,8 @@ def rbox_window(g, truth, shape, corner, pitch, lattice, reach, ask, rows, scrat
         column, count = column + take, count + take
         if count == BLOCK or (row >= end and column >= stop):
             quotients(x, y, count, truth, shape, over_anchor, ious)
-            lists = record(g, numbers, ious, count, least, rows, climb, lists, state)
+            record(g, numbers, ious, count, least, rows, climb, lists, state)
             count = 0
-    return lists
 
 
 @njit(cache=True, error_model="numpy")
@@ -391,7 +405,11 @@ def rbox_grid(truths, shapes, corner, pitch, lattice, slack, ask, num_anchors): 
                 reach = rbox_reaches(truth, shapes, s, overlap, slack[s])
                 if reach[0] < 0.0:
                     continue
-                lists = rbox_window(
+                wide, high = 2.0 * reach[0] / pitch[s, 0] + 2.0, 2.0 * reach[1] / pitch[s, 0] + 2.0
+                most = int(min(wide, np.float64(lattice[s, 0])) * min(high, np.float64(lattice[s, 1]))) + 1
+                if lack_room(lists, state, most):
+                    lists = with_room(lists, state, most)
+                rbox_window(
                     g, truth, shapes[s], corner[s], pitch[s], lattice[s], reach, (top, over_anchor, climb), rows,
                     scratch, lists, state,
                 )  # fmt: skip
@@ -399,7 +417,7 @@ def rbox_grid(truths, shapes, corner, pitch, lattice, slack, ask, num_anchors): 
                     top = lists[3][state[2]] if state[1] > state[2] else top
             if not climb or not rows or state[1] > state[2]:
                 break
-            rows, top = False, rbox_nearest(truth, shapes, corner, pitch, lattice)
+            rows, top = False, max(rbox_nearest(truth, shapes, corner, pitch, lattice), NOISE)
     return answer(lists, state, num_anchors)
 
 
@@ -441,10 +459,11 @@ def rbox_list(truths, anchors, ask):  # type: ignore[no-untyped-def]
         while True:  # once for what reaches `least`; if nothing does, once more for all that overlap
             count = near_anchors(truth, anchors, runs, np.float64(top), over_anchor, near)
             list_quotients(truth, anchors, near, count, over_anchor, ious)
-            lists = record(g, near, ious, count, top, rows, climb, lists, state)
+            lists = with_room(lists, state, count)
+            record(g, near, ious, count, top, rows, climb, lists, state)
             if not climb or not rows or state[1] > state[2]:
                 break
-            rows, top = False, np.float32(0)
+            rows, top = False, NOISE
     return answer(lists, state, anchors.shape[1])
 
 

@@ -39,6 +39,11 @@ class Measure:
         return 1.0 if self.pixels == "plus_one" else 0.0
 
     @property
+    def least(self) -> float:
+        """The IoU from which on boxes overlap at all: rboxes that only touch do by what float64 rounds."""
+        return 1e-9 if self.rotated else float(np.finfo(np.float32).tiny)
+
+    @property
     def box_type(self) -> type[np.floating[Any]]:
         """Type of the boxes as they are compared."""
         return np.float64 if self.rotated or self.pixels == "plus_one" else np.float32
