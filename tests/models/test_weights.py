@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from focaldet.errors import FocaldetError
+from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.models.weights import (
     adapt_channels,
@@ -15,7 +18,18 @@ from focaldet.models.weights import (
     to_ours,
 )
 
-SMALL = {"backbone": "resnet18", "neck_channels": 8, "head_channels": 8, "head_convs": 1, "levels": (3, 4, 5, 6)}
+
+def upright(*strides: int) -> AnchorShapes:
+    return replace(COCO_ANCHORS, strides=strides)
+
+
+SMALL = {
+    "backbone": "resnet18",
+    "neck_channels": 8,
+    "head_channels": 8,
+    "head_convs": 1,
+    "anchors": upright(8, 16, 32, 64),
+}
 
 
 def small(num_classes: int, seed: int = 0, **changes: object) -> RetinaNet:
@@ -113,7 +127,7 @@ def test_backbone_weights_leave_the_classifier_over() -> None:
 
 
 def test_flattened_names_of_timm_are_understood() -> None:
-    target = small(2, backbone="convnext_femto", levels=(3, 4, 5))
+    target = small(2, backbone="convnext_femto", anchors=upright(8, 16, 32))
     state = {key.replace("_", ".", 1): value + 1 for key, value in target.backbone.body.state_dict().items()}
     assert "stages.0.blocks.0.conv_dw.weight" in state
     assert not load_backbone(target, state).left_over

@@ -33,7 +33,6 @@ def build_model(recipe: Recipe) -> RetinaNet:
         frozen=recipe.frozen,
         backbone_norm=recipe.backbone_norm,
         in_channels=recipe.in_channels,
-        levels=recipe.levels,
         neck_channels=recipe.neck_channels,
         p6_from=recipe.p6_from,
         p7_relu=recipe.p7_relu,
@@ -42,12 +41,16 @@ def build_model(recipe: Recipe) -> RetinaNet:
         head_convs=recipe.head_convs,
         head_channels=recipe.head_channels,
         num_classes=len(recipe.classes),
-        anchor_scales=recipe.anchor_scales,
-        anchor_ratios=recipe.anchor_ratios,
-        anchor_offset=recipe.anchor_offset,
+        anchors=build_anchors(recipe),
         head_init=recipe.head_init,
         prior=recipe.prior,
     )
+
+
+def build_anchors(recipe: Recipe) -> AnchorShapes:
+    """Return the boxes that stand at every place of the recipe's levels."""
+    strides = tuple(2**level for level in recipe.levels)
+    return AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset)
 
 
 def build_criterion(recipe: Recipe) -> Criterion:

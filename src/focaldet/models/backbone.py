@@ -71,6 +71,7 @@ def build_backbone(
     frozen: Frozen = "stem+layer1",
     norm: Norm = "affine",
     in_channels: int = 3,
+    norm_eps: float | None = None,
 ) -> Backbone:
     """Build a freshly initialized backbone.
 
@@ -81,6 +82,7 @@ def build_backbone(
         frozen: what never learns: nothing; what comes before the first stage; that and the stage of stride 4.
         norm: of batch norms, "frozen" fixes all, "affine" only the statistics, "trained" nothing; other norms learn.
         in_channels: channels of a picture.
+        norm_eps: what every batch norm adds to the variance; None: as timm has it, 1e-5 in ResNets.
 
     Raises:
         UsageError: timm has no network of this name.
@@ -90,6 +92,8 @@ def build_backbone(
     body = _create(name, in_chans=in_channels, out_indices=indices)
     if style == "caffe":
         move_strides_forward(body, name)
+    if norm_eps is not None:
+        set_norm_eps(body, norm_eps)
     if norm != "trained":  # the statistics never change: convolution and norm are one linear map
         fold_norms(body, in_channels)
     parts = _frozen_modules(body, name, frozen)
@@ -136,6 +140,13 @@ def move_strides_forward(body: nn.Module, name: str) -> None:
     for block in blocks:
         if hasattr(block, "conv3"):
             block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
+def set_norm_eps(body: nn.Module, eps: float) -> None:
+    """Let every batch norm add `eps` to its variance: 1.001e-5 is the least that TensorFlow's fused norm works with."""
+    for module in body.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = eps
 
 
 def _frozen_modules(body: Any, name: str, frozen: Frozen) -> list[nn.Module]:

@@ -1,4 +1,8 @@
-"""The neck: a feature pyramid from the backbone's maps C3, C4, C5 to P3-P7 (Lin et al. 2016, arXiv:1612.03144)."""
+"""The neck: a feature pyramid from the backbone's maps C3, C4, C5 to P3-P7 (Lin et al. 2016, arXiv:1612.03144).
+
+Two of them, with the same parameters under the same names: `FPN` of the COCO rows and of mmrotate, and `AverageFPN` of
+the original rotated program.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from focaldet.errors import FocaldetError
 from focaldet.models.convs import ConvNorm, build_conv
+from focaldet.structures import Size
+
+NeckKind = Literal["fpn", "fpn-average"]
+P6Source = Literal["c5", "p5"]
 
 TOP_BACKBONE_LEVEL = 5
 """Level of the backbone's last map, C5, of stride 32."""
@@ -33,7 +43,7 @@ class FPN(nn.Module):
         in_channels: Sequence[int],
         out_channels: int = 256,
         levels: Sequence[int] = (3, 4, 5, 6, 7),
-        p6_from: Literal["c5", "p5"] = "c5",
+        p6_from: P6Source = "c5",
         p7_relu: bool = False,
         norm: ConvNorm = "none",
     ) -> None:
@@ -47,9 +57,7 @@ class FPN(nn.Module):
             [build_conv(norm, out_channels, out_channels) for _ in in_channels]
             + [build_conv(norm, channels, out_channels, stride=2) for channels in extra_channels]
         )
-        for conv in [*self.lateral, *self.output]:
-            nn.init.xavier_uniform_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        init_xavier([*self.lateral, *self.output])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Turn maps (B, channels of the level, H, W) into pyramid maps (B, out_channels, H, W), both finest first."""
@@ -66,3 +74,86 @@ class FPN(nn.Module):
                 source = source.relu()
             pyramid.append(conv(source))
         return pyramid
+
+
+class AverageFPN(nn.Module):
+    """The pyramid of the original rotated program: it averages where the paper adds, and pads as TensorFlow does.
+
+    P_k' = (1x1(C_k) + P_k+1' enlarged) / 2, then 3x3 convolutions from P_k' to P_k; P6 from P5, and P7 from ReLU(P6).
+    `shared/spec/rotated.md` section 1.2.
+
+    Args:
+        in_channels: channels of the backbone's maps, finest first; the last one belongs to the coarsest level in use.
+        out_channels: channels of every P.
+        levels: rising by one; those up to 5 have a map of the backbone each.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int = 256, levels: Sequence[int] = (3, 4, 5, 6, 7)
+    ) -> None:
+        super().__init__()
+        num_extra = sum(level > TOP_BACKBONE_LEVEL for level in levels)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
+        self.output = nn.ModuleList(
+            [nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels]
+            + [Conv2dSame(out_channels, out_channels, 3, stride=2) for _ in range(num_extra)]
+        )
+        init_xavier([*self.lateral, *self.output])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Turn maps (B, channels of the level, H, W) into pyramid maps (B, out_channels, H, W), both finest first."""
+        merged = [conv(image_map) for conv, image_map in zip(self.lateral, maps, strict=True)]
+        for finer in range(len(merged) - 2, -1, -1):
+            height, width = merged[finer].shape[-2:]
+            merged[finer] = merged[finer].lerp_(resize_legacy(merged[finer + 1], (height, width)), 0.5)
+        pyramid = [conv(image_map) for conv, image_map in zip(self.output, merged, strict=False)]
+        for number, conv in enumerate(self.output[len(merged) :]):
+            pyramid.append(conv(pyramid[-1] if number == 0 else pyramid[-1].relu()))
+        return pyramid
+
+
+def build_neck(
+    kind: NeckKind,
+    in_channels: Sequence[int],
+    out_channels: int,
+    levels: Sequence[int],
+    p6_from: P6Source,
+    p7_relu: bool,
+    norm: ConvNorm,
+) -> FPN | AverageFPN:
+    """Build a freshly initialized neck.
+
+    Raises:
+        FocaldetError: `AverageFPN` has one way to P6 and P7, and no norm; another was asked for.
+    """
+    if kind == "fpn":
+        return FPN(in_channels, out_channels, levels, p6_from, p7_relu, norm)
+    if (p6_from, p7_relu, norm) != ("p5", True, "none"):
+        raise FocaldetError(
+            f"neck='fpn-average' goes with p6_from='p5', p7_relu=True and neck_norm='none' alone, "
+            f"but these are {p6_from!r}, {p7_relu} and {norm!r}; change them, or take neck='fpn'"
+        )
+    return AverageFPN(in_channels, out_channels, levels)
+
+
+def resize_legacy(image_map: Tensor, size: Size) -> Tensor:
+    """Resize maps (B, C, h, w) to (B, C, *size) as TensorFlow 1 does: bilinear, place i of n sampled at i * h / n.
+
+    Places are counted from the first one's centre, without half a pixel, so of a doubled map the even places are
+    copies, the odd ones means of two neighbours, and the last one is a copy again.
+
+    >>> resize_legacy(Tensor([0.0, 2.0, 8.0]).reshape(1, 1, 1, 3), (1, 6)).flatten().tolist()
+    [0.0, 1.0, 2.0, 5.0, 8.0, 8.0]
+    """
+    # With aligned corners, m + 1 places sample n + 1 at i * n / m. The one too many repeats the border on the way in.
+    height, width = size
+    padded = F.pad(image_map, (0, 1, 0, 1), mode="replicate")
+    resized = F.interpolate(padded, size=(height + 1, width + 1), mode="bilinear", align_corners=True)
+    return resized[:, :, :height, :width]
+
+
+def init_xavier(convs: Sequence[nn.Module]) -> None:
+    """Let convolutions start Xavier-uniform, without bias."""
+    for conv in convs:
+        nn.init.xavier_uniform_(conv.get_parameter("weight"))
+        nn.init.zeros_(conv.get_parameter("bias"))

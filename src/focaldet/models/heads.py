@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from focaldet.models.convs import ConvNorm, ConvReLU, NormedConv2d
 
-BOX_NUMBERS = 4
 HeadInit = Literal["normal", "kaiming"]
 
 
@@ -24,6 +23,7 @@ class Head(nn.Module):
         num_convs: convolutions in each tower.
         num_anchors: anchors a place.
         num_classes: C.
+        box_numbers: D, 4 for hboxes, 5 for rboxes.
         init: of the towers: "normal" of deviation 0.01, under which the signal of narrow ones fades, or "kaiming".
         prior: score that every class starts from, so that the first loss is not that of a million false alarms.
         norm: behind the convolutions of the towers.
@@ -36,16 +36,17 @@ class Head(nn.Module):
         num_convs: int = 4,
         num_anchors: int = 9,
         num_classes: int = 80,
+        box_numbers: int = 4,
         init: HeadInit = "normal",
         prior: float = 0.01,
         norm: ConvNorm = "none",
     ) -> None:
         super().__init__()
-        self.num_classes, self.num_anchors = num_classes, num_anchors
+        self.num_classes, self.num_anchors, self.box_numbers = num_classes, num_anchors, box_numbers
         widths = [in_channels, *[channels] * num_convs]
         self.class_tower, self.box_tower = build_tower(widths, norm), build_tower(widths, norm)
         self.logits = nn.Conv2d(widths[-1], num_anchors * num_classes, 3, padding=1)
-        self.deltas = nn.Conv2d(widths[-1], num_anchors * BOX_NUMBERS, 3, padding=1)
+        self.deltas = nn.Conv2d(widths[-1], num_anchors * box_numbers, 3, padding=1)
         for conv in [*self.class_tower, *self.box_tower, self.logits, self.deltas]:
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
@@ -54,12 +55,12 @@ class Head(nn.Module):
         nn.init.constant_(self.logits.get_parameter("bias"), prior_bias(prior))
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Turn maps (B, in_channels, H, W) into logits (B, A_l, C) and deltas (B, A_l, 4), one tensor a level.
+        """Turn maps (B, in_channels, H, W) into logits (B, A_l, C) and deltas (B, A_l, D), one tensor a level.
 
         Anchors run as in `AnchorGrid`: x fastest, then y, and the anchors of a place together.
         """
         logits = [as_rows(self.logits(self.class_tower(level)), self.num_classes) for level in pyramid]
-        deltas = [as_rows(self.deltas(self.box_tower(level)), BOX_NUMBERS) for level in pyramid]
+        deltas = [as_rows(self.deltas(self.box_tower(level)), self.box_numbers) for level in pyramid]
         return logits, deltas
 
 

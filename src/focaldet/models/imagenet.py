@@ -25,6 +25,9 @@ TIMM_TAGS = {
     "resnet18": "tv_in1k",
     "resnet50": "tv_in1k",
     "resnet101": "tv_in1k",
+    "resnet50d": "gluon_in1k",
+    "resnet101d": "gluon_in1k",
+    "resnet152d": "gluon_in1k",
     "resnext101_32x4d": "gluon_in1k",
     "resnext101_64x4d": "gluon_in1k",
 }

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from timm.models import FeatureListNet
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -83,7 +84,9 @@ def _with_fused_conv(conv: NormedConv2d) -> nn.Sequential:
 
 
 def _is_plain_conv(module: nn.Module) -> bool:
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple)
+    if type(module) not in (nn.Conv2d, Conv2dSame):
+        return False
+    return getattr(module, "padding_mode", None) == "zeros" and isinstance(getattr(module, "padding", None), tuple)
 
 
 def _hand_over_activations(body: nn.Module) -> None:
@@ -117,7 +120,7 @@ class FusedConv2d(nn.Module):
         self.in_channels, self.kernel_size = conv.in_channels, list(conv.kernel_size)
         self.stride, self.padding = list(conv.stride), [int(number) for number in conv.padding]
         self.dilation, self.groups = list(conv.dilation), conv.groups
-        self.same = isinstance(conv, FoldedConv2d) and conv.same
+        self.same = conv.same if isinstance(conv, FoldedConv2d) else isinstance(conv, Conv2dSame)
         fused = FUSED_ACTIVATIONS.get(type(activation))
         self.activation_name, self.activation_numbers = fused or ("none", [])
         self.activation_behind = nn.Identity() if fused else activation

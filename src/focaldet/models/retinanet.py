@@ -9,15 +9,13 @@ Start here, then: `backbone.py`, `fpn.py`, `heads.py`, `anchors.py`. What the an
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from focaldet.models.anchors import AnchorShapes
+from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes
 from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
 from focaldet.models.convs import ConvNorm
-from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL
+from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL, AverageFPN, NeckKind, P6Source, build_neck
 from focaldet.models.heads import Head, HeadInit
 from focaldet.structures import Size, StageOutput
 
@@ -32,7 +30,7 @@ class RetinaNet(nn.Module):
         anchors: the boxes that the deltas move.
     """
 
-    def __init__(self, backbone: Backbone, neck: FPN, head: Head, anchors: AnchorShapes) -> None:
+    def __init__(self, backbone: Backbone, neck: FPN | AverageFPN, head: Head, anchors: AnchorShapes) -> None:
         super().__init__()
         self.backbone, self.neck, self.head, self.anchors = backbone, neck, head, anchors
 
@@ -53,9 +51,9 @@ class RetinaNet(nn.Module):
         return maps, self.neck(maps)
 
     def anchors_of(self, pyramid: list[Tensor]) -> list[Tensor]:
-        """Return the (1, A_l, 4) anchors of each map, in the frame `input`."""
+        """Return the (1, A_l, D) anchors of each map, in the frame `input`, as deltas are relative to them."""
         sizes: list[Size] = [(level.shape[-2], level.shape[-1]) for level in pyramid]
-        grid = self.anchors.grid(sizes, pyramid[0].device)
+        grid = self.anchors.grid(sizes, pyramid[0].device).as_coded()
         return [level[None] for level in grid.levels()]
 
 
@@ -65,31 +63,31 @@ def build_retinanet(
     style: Style = "pytorch",
     frozen: Frozen = "stem+layer1",
     backbone_norm: Norm = "affine",
+    norm_eps: float | None = None,
     in_channels: int = 3,
-    levels: tuple[int, ...] = (3, 4, 5, 6, 7),
+    neck: NeckKind = "fpn",
     neck_channels: int = 256,
     neck_norm: ConvNorm = "none",
-    p6_from: Literal["c5", "p5"] = "c5",
+    p6_from: P6Source = "c5",
     p7_relu: bool = False,
     head_convs: int = 4,
     head_channels: int = 256,
     head_norm: ConvNorm = "none",
     num_classes: int = 80,
-    anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3)),
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0),
-    anchor_offset: float = 0.0,
+    anchors: AnchorShapes = COCO_ANCHORS,
     head_init: HeadInit = "normal",
     prior: float = 0.01,
 ) -> RetinaNet:
-    """Build a freshly initialized RetinaNet; arguments are named as a Recipe's fields, defaults are the COCO R-50.
+    """Build a freshly initialized RetinaNet; most arguments are named as a Recipe's fields, defaults are the COCO R-50.
 
     Args:
         backbone: name of a timm network with features of stride 8, 16 and 32.
         style: where a ResNet's bottlenecks have their stride.
         frozen: which first part of the backbone never learns.
         backbone_norm: whether the backbone's batch norms learn nothing, scale and shift, or everything.
+        norm_eps: what the backbone's batch norms add to the variance; None: as timm has it.
         in_channels: channels of a picture.
-        levels: pyramid levels, rising by one from 2 or 3; level k has stride 2^k.
+        neck: "fpn" adds maps, "fpn-average" is the pyramid of the original rotated program.
         neck_channels: channels of the pyramid.
         neck_norm: behind the pyramid's convolutions.
         p6_from: what P6 is computed from.
@@ -98,19 +96,28 @@ def build_retinanet(
         head_channels: channels of the towers.
         head_norm: behind the convolutions of the towers.
         num_classes: C.
-        anchor_scales: square root of an anchor's area, in strides of its level.
-        anchor_ratios: height / width of anchors.
-        anchor_offset: centre of the first place, in strides.
+        anchors: what stands at every place. Their levels, rising by one from 2 or 3, are the pyramid's; they
+            say how many numbers a box has.
         head_init: how the towers of the head start.
         prior: score that every class starts from.
 
     Raises:
         UsageError: no network has this name.
-        FocaldetError: the network has no features of the strides asked for.
+        FocaldetError: the network has no features of the strides asked for, or the neck does not go with the rest.
     """
+    levels = anchors.levels
     backbone_levels = tuple(level for level in levels if level <= TOP_BACKBONE_LEVEL)
-    body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels)
-    anchors = AnchorShapes(anchor_scales, anchor_ratios, tuple(2**level for level in levels), anchor_offset)
-    neck = FPN(body.channels, neck_channels, levels, p6_from, p7_relu, neck_norm)
-    head = Head(neck_channels, head_channels, head_convs, anchors.num_anchors, num_classes, head_init, prior, head_norm)
-    return RetinaNet(body, neck, head, anchors)
+    body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels, norm_eps)
+    pyramid = build_neck(neck, body.channels, neck_channels, levels, p6_from, p7_relu, neck_norm)
+    head = Head(
+        in_channels=neck_channels,
+        channels=head_channels,
+        num_convs=head_convs,
+        num_anchors=anchors.num_anchors,
+        num_classes=num_classes,
+        box_numbers=anchors.box_numbers,
+        init=head_init,
+        prior=prior,
+        norm=head_norm,
+    )
+    return RetinaNet(body, pyramid, head, anchors)

@@ -2,6 +2,7 @@
 
 A state dict is told by its keys. Ours are `backbone.body.*` (timm's names, for ResNets those of torchvision and so of
 mmdetection), `neck.lateral.i`, `neck.output.i`, `head.class_tower.i`, `head.box_tower.i`, `head.logits`, `head.deltas`.
+The variables of the original rotated program, whose arrays have another layout too, are the work of `tensorflow.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError
 from focaldet.models.retinanet import RetinaNet
+from focaldet.models.tensorflow import holds_variables, variables_to_ours
 
 State = Mapping[str, Tensor]
 
@@ -38,7 +40,10 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
         ("head.deltas.", "bbox_head.retina_reg."),
     ),
 }
-"""For each dialect, (our prefix, its prefix); {i} is a number that stays."""
+"""For each dialect, (our prefix, its prefix); {i} is a number that stays. mmrotate 0.x and 1.x, which are built on
+mmdetection, have its names."""
+TENSORFLOW = "tensorflow"
+"""The dialect of the original rotated program."""
 
 CLASS_KEYS = ("head.logits.weight", "head.logits.bias")
 """Entries with a channel for every anchor and class."""
@@ -59,15 +64,21 @@ def recognize_dialect(keys: Iterable[str]) -> str:
     'mmdetection'
     """
     keys = list(keys)
+    if holds_variables(keys):
+        return TENSORFLOW
     for dialect, table in KEYS.items():
         patterns = [_pattern(theirs) for _, theirs in table]
         if keys and all(any(pattern.match(key) for pattern in patterns) for key in keys):
             return dialect
-    raise FocaldetError(f"these are no weights of a RetinaNet of {' or '.join(KEYS)}; their names are {shorten(keys)}")
+    raise FocaldetError(
+        f"these are no weights of a RetinaNet of {', '.join(KEYS)} or {TENSORFLOW}; their names are {shorten(keys)}"
+    )
 
 
 def to_ours(state: State, dialect: str) -> dict[str, Tensor]:
-    """Give every entry of a dialect's state dict our name."""
+    """Give every entry of a dialect's state dict our name, and its array our layout."""
+    if dialect == TENSORFLOW:
+        return variables_to_ours(state)
     table = [(theirs, ours) for ours, theirs in KEYS[dialect]]
     return {rename(key, table): value for key, value in state.items()}
 
