@@ -110,6 +110,8 @@ def _walk(boxes, group, layout, order, threshold, equal_goes):  # type: ignore[n
         area = table[AREA, i]
         need = area_share * area
         _take_out(i, hulls, blocks, left, regions, blocks_left)
+        if area == 0.0:
+            continue  # it has a hull, but no IoU
         for r in range(first[i] // BLOCK**2, (last[i] - 1) // BLOCK**2 + 1):
             if not _shared(hull, regions, r) > need:
                 continue
