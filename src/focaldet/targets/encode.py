@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,21 +10,64 @@ from torch import Tensor
 from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import encode_hbox
 from focaldet.geometry.hbox import corners_to_hbox
+from focaldet.geometry.polygon import polygon_to_rbox
+from focaldet.geometry.rbox import convert_boxes, rbox_to_hbox
 from focaldet.structures import AnchorGrid, Size, StageTargets, Truth
 from focaldet.targets.assign import AssignRule, assign
 
 
+def enclosing_hboxes(boxes: Tensor) -> Tensor:
+    """Return the upright hulls (G, 4) of truth as annotated: hboxes, rboxes (G, 5) or polygons (G, 4, 2).
+
+    >>> enclosing_hboxes(torch.tensor([[[2.0, 0.0], [4.0, 1.0], [3.0, 3.0], [1.0, 2.0]]]))
+    tensor([[1., 0., 4., 3.]])
+    """
+    if boxes.ndim == 3:
+        return corners_to_hbox(boxes)
+    return rbox_to_hbox(boxes) if boxes.ndim == 2 and boxes.shape[1] == 5 else boxes
+
+
+def enclosing_rboxes(boxes: Tensor) -> Tensor:
+    """Return rboxes (G, 5) around truth as annotated: hboxes (G, 4), rboxes, or polygons (G, 4, 2) by the least area.
+
+    >>> enclosing_rboxes(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([[2., 1., 4., 2., 0.]])
+    """
+    if boxes.ndim == 3:
+        return polygon_to_rbox(boxes.flatten(1))
+    return convert_boxes(boxes, "hbox", "le90") if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes
+
+
+Convert = Callable[[Tensor], Tensor]
+"""Turns truth as annotated, (G, 4) hboxes, (G, 5) rboxes or (G, 4, 2) polygons, into boxes of one kind."""
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""Turns boxes (P, D) and anchors (P, D) into deltas (P, D)."""
+
+
 def build_targets(
-    grid: AnchorGrid, truths: Sequence[Truth], rule: AssignRule, padded: Sequence[Size] | None = None
+    grid: AnchorGrid,
+    truths: Sequence[Truth],
+    rule: AssignRule,
+    padded: Sequence[Size] | None = None,
+    *,
+    to_assign: Convert = enclosing_hboxes,
+    to_regress: Convert = enclosing_hboxes,
+    encode: Encode = encode_hbox,
 ) -> StageTargets:
     """Assign and encode the truth of a batch; on the CPU, fit for a loader's worker.
 
+    What anchors are compared with and what they are taught need not be the same box: RetinaNet-H compares them with the
+    hull of the polygon as annotated, and teaches its least-area rectangle.
+
     Args:
         grid: the anchors of the batch's common input size.
-        truths: one per picture, in the frame `input`; polygons are taken by their hull.
+        truths: one per picture, in the frame `input`.
         rule: what decides. Ignored objects own no anchor, and keep some out of the loss if `rule.ignored_iof` says so.
         padded: (height, width) of each picture rounded up by itself; anchors at places beyond take no part. None
             means that all places count.
+        to_assign: makes the boxes that the anchors are compared with.
+        to_regress: makes the boxes that the deltas lead to.
+        encode: says where those lie, seen from the anchors as `grid.as_coded()` has them.
 
     Raises:
         FocaldetError: boxes of another shape or not finite, or not as many labels and sizes as there should be.
@@ -32,7 +75,8 @@ def build_targets(
     if padded is not None and len(padded) != len(truths):
         raise FocaldetError(f"{len(truths)} pictures come with {len(padded)} padded sizes; give one each")
     within = [grid.places_within(size) for size in padded] if padded is not None else [grid.sizes] * len(truths)
-    parts = [_one_picture(grid, truth, rule, places) for truth, places in zip(truths, within, strict=True)]
+    convert = (to_assign, to_regress, encode)
+    parts = [_one_picture(grid, truth, rule, places, *convert) for truth, places in zip(truths, within, strict=True)]
     num_anchors = sum(grid.counts)
     positives, labels, deltas, owners, ignored = (_joined(parts, position) for position in range(5))
     pictures = torch.tensor([len(part[0]) for part in parts]), torch.tensor([len(part[4]) for part in parts])
@@ -62,16 +106,25 @@ def valid_places(grid: AnchorGrid, within: Sequence[tuple[Size, ...]]) -> Tensor
     return valid
 
 
-def _one_picture(grid: AnchorGrid, truth: Truth, rule: AssignRule, places: tuple[Size, ...]) -> tuple[Tensor, ...]:
+def _one_picture(
+    grid: AnchorGrid,
+    truth: Truth,
+    rule: AssignRule,
+    places: tuple[Size, ...],
+    to_assign: Convert,
+    to_regress: Convert,
+    encode: Encode,
+) -> tuple[Tensor, ...]:
     """Return positives, their labels, deltas and truth boxes (numbered as in `truth`), and ignored anchors."""
     if len(truth.labels) != len(truth.boxes):
         raise FocaldetError(f"{len(truth.boxes)} truth boxes come with {len(truth.labels)} labels; give one each")
-    boxes = (corners_to_hbox(truth.boxes) if truth.boxes.ndim == 3 else truth.boxes).to("cpu", torch.float32)
-    apart = torch.zeros(len(boxes), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
+    annotated = truth.boxes.to("cpu", torch.float32)
+    apart = torch.zeros(len(annotated), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
     wanted = (~apart).nonzero()[:, 0]
+    boxes = to_assign(annotated)
     found = assign(grid, boxes[wanted], rule, valid=places, ignored_boxes=boxes[apart])
     owners = wanted[found.truths]
-    deltas = encode_hbox(boxes[owners], grid.at(found.positives))
+    deltas = encode(to_regress(annotated)[owners], grid.as_coded().at(found.positives))
     return found.positives, truth.labels.cpu()[owners], deltas, owners, found.ignored
 
 
