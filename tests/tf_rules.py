@@ -1,7 +1,7 @@
 """The original rotated program's networks with made-up weights, and how to compare with what it answered.
 
-Weights and their seeds follow `golden/tf/README.md`, whose rules lie beside it as code; they are made under TensorFlow's
-names and come into our networks the way a user's would, through `focaldet.models.tensorflow`.
+Weights and their seeds follow `golden/tf/README.md`, whose rules lie beside it as code; they are made under
+TensorFlow's names and come into our networks the way a user's would, through `focaldet.models.tensorflow`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from focaldet.models.weights import load_strict
 Array = npt.NDArray[Any]
 
 CLASSES = (
-    "roundabout", "tennis-court", "swimming-pool", "storage-tank", "soccer-ball-field", "small-vehicle", "ship", "plane",
-    "large-vehicle", "helicopter", "harbor", "ground-track-field", "bridge", "basketball-court", "baseball-diamond",
+    "roundabout", "tennis-court", "swimming-pool", "storage-tank", "soccer-ball-field", "small-vehicle", "ship",
+    "plane", "large-vehicle", "helicopter", "harbor", "ground-track-field", "bridge", "basketball-court",
+    "baseball-diamond",
 )  # fmt: skip
 """In the original program's order."""
 

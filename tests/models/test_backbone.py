@@ -147,6 +147,28 @@ def test_caffe_style_moves_the_stride_of_bottlenecks_only() -> None:
     assert basic.layer2[0].conv1.stride == (2, 2) and basic.layer2[0].conv2.stride == (1, 1)
 
 
+def test_the_pool_of_a_v1d_shortcut_counts_no_padding() -> None:
+    # TensorFlow's SAME: at an odd border a window has two cells, in an odd corner one
+    with torch.device("meta"):
+        body = build_backbone("resnet50d").body
+    first, second = body.layer1[0], body.layer2[0]
+    assert isinstance(first.downsample[0], nn.Identity)
+    rows = torch.arange(15.0).reshape(1, 1, 3, 5)
+    assert second.downsample[0](rows).flatten().tolist() == [3, 5, 6.5, 10.5, 12.5, 14]
+    assert second.conv2.stride == (2, 2) and second.conv2.padding == (1, 1)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "trained"])
+def test_norms_take_the_epsilon_that_they_are_given(norm: Norm) -> None:
+    backbone = build_backbone("resnet18", norm=norm, norm_eps=3.0)
+    norms = [module for module in backbone.modules() if isinstance(module, (nn.BatchNorm2d, FoldedNorm))]
+    assert len(norms) == 20 and all(module.eps == 3.0 for module in norms)
+    # mean 0 and variance 1: the norm halves
+    conv, images = backbone.body.conv1, torch.randn(1, 3, 32, 32)
+    expected = torch.nn.functional.conv2d(images, conv.weight, stride=2, padding=3) / 2
+    torch.testing.assert_close(backbone.eval().body.bn1(conv(images)), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [

@@ -42,6 +42,11 @@ def test_every_class_starts_near_its_prior() -> None:
     assert not any(conv.bias.any() for conv in (*head.class_tower, *head.box_tower, head.deltas))
 
 
+def test_a_box_has_as_many_numbers_as_it_is_said_to() -> None:
+    _, (deltas,) = Head(8, num_convs=0, num_anchors=3, num_classes=2, box_numbers=5)([torch.randn(2, 8, 4, 7)])
+    assert deltas.shape == (2, 4 * 7 * 3, 5)
+
+
 def test_a_head_without_towers_is_a_head() -> None:
     (logits,), _ = Head(8, num_convs=0, num_classes=2)([torch.randn(1, 8, 2, 2)])
     assert logits.shape == (1, 36, 2)
