@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
 from focaldet.engine.optimizer import UpdateRule
 from focaldet.errors import FocaldetError, UsageError
+from focaldet.geometry.coders import decode_hbox
+from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.losses.criterion import Criterion
-from focaldet.models.anchors import AnchorShapes
+from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.postprocess.detect import DetectRule
 from focaldet.recipes import Recipe
@@ -32,7 +35,9 @@ def build_model(recipe: Recipe) -> RetinaNet:
         style=recipe.style,
         frozen=recipe.frozen,
         backbone_norm=recipe.backbone_norm,
+        norm_eps=recipe.norm_eps,
         in_channels=recipe.in_channels,
+        neck=recipe.neck,
         neck_channels=recipe.neck_channels,
         p6_from=recipe.p6_from,
         p7_relu=recipe.p7_relu,
@@ -48,9 +53,44 @@ def build_model(recipe: Recipe) -> RetinaNet:
 
 
 def build_anchors(recipe: Recipe) -> AnchorShapes:
-    """Return the boxes that stand at every place of the recipe's levels."""
+    """Return the boxes that stand at every place of the recipe's levels.
+
+    Upright anchors of a rotated recipe that compares hulls are hboxes when they are assigned and rboxes when they are
+    coded; one that compares rboxes has rboxes throughout.
+    """
+    if recipe.anchors in ("h21", "h55"):
+        return original_upright(more=recipe.anchors == "h55", coded=recipe.angle)
+    if recipe.anchors in ("r90", "r90-crossed"):
+        return original_turned(crossed=recipe.anchors == "r90-crossed")
     strides = tuple(2**level for level in recipe.levels)
-    return AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset)
+    shapes = AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset)
+    if recipe.kind == "hbox":
+        return shapes
+    if recipe.assign == "hull" and recipe.anchor_angle is None:
+        return replace(shapes, coded=recipe.angle)
+    return replace(shapes, angle=recipe.anchor_angle or "none")
+
+
+def build_coder(recipe: Recipe) -> RboxCoder:
+    """Return how a rotated recipe writes boxes as deltas."""
+    return RboxCoder(
+        angle=recipe.angle,
+        proj_xy=recipe.proj_xy,
+        edge_swap=recipe.edge_swap,
+        norm_factor=recipe.norm_factor,
+        max_log_scale=recipe.max_log_scale,
+    )
+
+
+@dataclass(frozen=True)
+class RboxDecode:
+    """(deltas, anchors) -> public rboxes: what a rotated recipe's deltas mean; travels to other processes."""
+
+    coder: RboxCoder
+
+    def __call__(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Return (P, 5) rboxes of the form "le90"."""
+        return self.coder.to_rbox(self.coder.decode(deltas, anchors))
 
 
 def build_criterion(recipe: Recipe) -> Criterion:
@@ -61,6 +101,8 @@ def build_criterion(recipe: Recipe) -> Criterion:
         box_loss=recipe.box_loss,
         box_beta=recipe.box_beta,
         box_weight=recipe.box_weight,
+        iou_floor=recipe.iou_floor,
+        decode=decode_hbox if recipe.kind == "hbox" else RboxDecode(build_coder(recipe)),
     )
 
 
@@ -71,6 +113,8 @@ def build_assign_rule(recipe: Recipe) -> AssignRule:
         negative=recipe.negative,
         claim=recipe.claim,
         ignored_iof=IGNORED_IOF if recipe.crowd == "ignored" else None,
+        negative_inclusive=recipe.negative_inclusive,
+        pixels=recipe.pixels,
     )
 
 
@@ -130,7 +174,9 @@ def build_update_rule(recipe: Recipe) -> UpdateRule:
         weight_decay=recipe.weight_decay,
         decay_all=recipe.decay_all,
         backbone_lr=recipe.backbone_lr,
+        bias_gradient=recipe.bias_gradient,
         clip=recipe.clip,
+        clip_per=recipe.clip_per,
     )
 
 

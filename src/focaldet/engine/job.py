@@ -38,6 +38,7 @@ class Job:
             warmup_from=recipe.warmup_from,
             warmup_until=recipe.warmup_until,
             shape=recipe.schedule,
+            drop_from=recipe.drop_from,
         )
 
 

@@ -49,7 +49,8 @@ class Recipe:
     source: str = ""
     """Name of the original configuration."""
     # --- objects and pictures ---
-    kind: Literal["hbox"] = "hbox"
+    kind: Literal["hbox", "rbox"] = "hbox"
+    """What is found: upright or rotated boxes."""
     classes: tuple[str, ...] = COCO_CLASSES
     in_channels: int = 3
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -64,9 +65,12 @@ class Recipe:
     frozen: Literal["none", "stem", "stem+layer1"] = "stem+layer1"
     backbone_norm: Literal["frozen", "affine", "trained"] = "affine"
     """Batch norm of the backbone: all fixed; statistics fixed and affine trained; or ordinary."""
+    norm_eps: float | None = None
+    """What the backbone's norms add to the variance; None: what its weights were trained with."""
     levels: tuple[int, ...] = (3, 4, 5, 6, 7)
     """Pyramid levels that carry a head; level k has stride 2^k."""
-    neck: Literal["fpn"] = "fpn"
+    neck: Literal["fpn", "fpn-average"] = "fpn"
+    """fpn-average: half the coarser map plus half the finer one, enlarged and padded as TensorFlow does."""
     neck_channels: int = 256
     neck_norm: Literal["none", "group"] = "none"
     """Behind each convolution of the neck; "group" makes its maps independent of the scale of the backbone's."""
@@ -82,15 +86,36 @@ class Recipe:
     prior: float = 0.01
     """Score that every class starts from."""
     # --- anchors and assignment ---
-    anchors: Literal["octave"] = "octave"
+    anchors: Literal["octave", "h21", "h55", "r90", "r90-crossed"] = "octave"
+    """octave: `anchor_scales` times `anchor_ratios`. The others are the original rotated program's, fixed sets: upright
+    ones of whole pixels, and turned ones; crossed ones have w and h in the other order (quirk)."""
     anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3))
     """Square root of an anchor's area, in strides of its level."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """height / width."""
     anchor_offset: float = 0.0
     """Centre of the first place, in strides."""
+    anchor_angle: Literal["none", "oc", "oc-negative", "le90", "le135"] | None = None
+    """How octave anchors of rotated recipes are written as rboxes; "none": w along x. None: those that are assigned by
+    hulls in the recipe's `angle`, others with w along x."""
+    angle: Literal["le90", "le135", "oc", "oc-negative", "tf90", "tf180"] = "le90"
+    """Form in which rotated boxes are coded; see docs/conventions.md."""
+    proj_xy: bool = False
+    """Offsets of rotated boxes are measured along the anchor's sides instead of the picture's."""
+    edge_swap: bool = False
+    """Of the two ways to name the sides of a rotated box, the one whose angle is nearer to the anchor's is coded."""
+    norm_factor: float | None = None
+    """Angle differences are divided by this times pi."""
+    max_log_scale: float | None = 4.135166556742356
+    """dw and dh are clamped to plus or minus this when decoded; None: not at all."""
+    assign: Literal["hull", "rbox"] = "hull"
+    """What of a rotated truth anchors are compared with: the upright hull of its polygon as annotated, or its rbox."""
+    pixels: Literal["continuous", "plus_one"] = "continuous"
+    """What a side measures when anchors and truth are compared: the difference of its ends, or one pixel more."""
     positive: float = 0.5
     negative: float = 0.4
+    negative_inclusive: bool = False
+    """An anchor whose best IoU is `negative` itself is background; else it is ignored."""
     claim: Literal["none", "ties", "ties-overwrite"] = "ties"
     """Which anchors a truth box claims beyond `positive`: none; all that tie for its best IoU; the same, even from a
     truth box that they overlap better (quirk)."""
@@ -99,10 +124,15 @@ class Recipe:
     # --- losses ---
     alpha: float = 0.25
     gamma: float = 2.0
-    box_loss: Literal["l1", "smooth_l1", "giou"] = "l1"
+    box_loss: Literal[
+        "l1", "smooth_l1", "smooth_l1_one_sided", "smooth_l1_atan", "iou_smooth_l1", "iou_smooth_l1_exp", "giou"
+    ] = "l1"
+    """one_sided: what lies below its target is punished by the square without bound (quirk)."""
     box_beta: float = 0.11111111
     """Where smooth L1 turns from square to straight."""
     box_weight: float = 1.0
+    iou_floor: float = 1e-6
+    """Smallest IoU that iou_smooth_l1 believes; with 0 a box that misses its truth makes the loss infinite (quirk)."""
     # --- training ---
     batch: int = 16
     """Pictures an update, over all processes."""
@@ -118,12 +148,18 @@ class Recipe:
     weight_decay: float = 1e-4
     decay_all: bool = True
     """Weight decay on norms and biases too."""
+    bias_gradient: float = 1.0
+    """Factor on the gradients of convolutions' biases."""
     clip: float | None = None
     """Largest L2 norm of the gradient."""
+    clip_per: Literal["total", "variable"] = "total"
+    """Norm of all gradients together, or of each variable's by itself, its weight decay included."""
     schedule: Literal["step", "cosine"] = "step"
     epochs: int = 12
     drops: tuple[int, ...] = (8, 11)
     """Epochs after which the learning rate falls to a tenth (schedule "step")."""
+    drop_from: Literal["first", "second"] = "first"
+    """Which update of the next epoch is the first with the fallen rate."""
     warmup_steps: int = 500
     warmup_from: float = 0.001
     warmup_until: Literal["last", "next"] = "next"
@@ -194,7 +230,7 @@ class Recipe:
     @property
     def num_anchors(self) -> int:
         """Anchors a place."""
-        return len(self.anchor_scales) * len(self.anchor_ratios)
+        return FIXED_SETS.get(self.anchors, len(self.anchor_scales) * len(self.anchor_ratios))
 
     @property
     def peak_lr(self) -> float:
@@ -210,17 +246,26 @@ class Recipe:
     @property
     def quirks(self) -> tuple[str, ...]:
         """Options of this recipe that stand in `docs/quirks.md`, as "field=value"."""
-        return tuple(f"{name}={value}" for name, value in QUIRKS if getattr(self, name) == value)
+        return tuple(f"{quirk.field}={quirk.value}" for quirk in QUIRKS if getattr(self, quirk.field) == quirk.value)
 
     def at(self, state: State) -> Recipe:
-        """Return this recipe in a state: `published` and `fixed` as its figure was made, `clean` without quirks."""
+        """Return a published recipe in another state.
+
+        `published` is what made the figure, `fixed` the last state of the original program, which mended some of its
+        faults (`shared/spec/rotated.md` section 0.2), `clean` has every quirk off.
+        """
         if state not in typing.get_args(State):
             raise UsageError(f"state={state!r} does not exist; use published, fixed or clean")
-        if state != "clean":
-            return self
-        return dataclasses.replace(
-            self, **{name: CLEAN[name] for name, value in QUIRKS if getattr(self, name) == value}
+        changes = (
+            {}
+            if state == "published"
+            else {
+                quirk.field: quirk.fixed if state == "fixed" else quirk.clean
+                for quirk in QUIRKS
+                if getattr(self, quirk.field) == quirk.value
+            }
         )
+        return dataclasses.replace(self, **changes)
 
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with some fields changed; a name that is no field gets a did-you-mean.
@@ -249,14 +294,35 @@ class Recipe:
         return cls(**values)
 
 
-QUIRKS: tuple[tuple[str, Any], ...] = (
-    ("claim", "ties-overwrite"),
-    ("nms_labels", "offset"),
-    ("warmup_until", "last"),
-)
-"""Field values that exist only because a published row has them; `docs/quirks.md` explains each."""
+@dataclass(frozen=True)
+class Quirk:
+    """A value of a field that exists only because a published row has it; `docs/quirks.md` explains each.
 
-CLEAN: dict[str, Any] = {"claim": "ties", "nms_labels": "separate", "warmup_until": "next"}
+    Attributes:
+        field: which one.
+        value: in state `published`.
+        fixed: in state `fixed`.
+        clean: in state `clean`.
+    """
+
+    field: str
+    value: Any
+    fixed: Any
+    clean: Any
+
+
+QUIRKS = (
+    Quirk("claim", "ties-overwrite", "ties-overwrite", "ties"),
+    Quirk("nms_labels", "offset", "offset", "separate"),
+    Quirk("warmup_until", "last", "last", "next"),
+    Quirk("box_loss", "smooth_l1_one_sided", "smooth_l1", "smooth_l1"),
+    Quirk("anchors", "r90-crossed", "r90", "r90"),
+    Quirk("iou_floor", 0.0, 0.0, 1e-6),
+    Quirk("drop_from", "second", "second", "first"),
+)
+
+FIXED_SETS = {"h21": 21, "h55": 55, "r90": 90, "r90-crossed": 90}
+"""Anchors a place of the sets that scales and ratios do not describe."""
 
 
 def plain(value: Any) -> Any:
