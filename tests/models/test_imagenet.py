@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -81,6 +82,20 @@ def test_the_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FOCALDET_WEIGHTS", str(tmp_path))
     assert imagenet_weights("resnet50", "caffe")["conv1.weight"].item() == 1
     assert imagenet_weights("mobilenetv2_100")["conv1.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("backbone", ["resnet50d", "resnet101d"])
+def test_v1d_backbones_take_gluons_weights_by_name(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.device("meta"):
+        published = timm.create_model(backbone).state_dict()
+        network = build_retinanet(backbone=backbone, num_classes=1)
+    assert load_backbone(network, published).left_over == ("fc.weight", "fc.bias")
+    safetensors.torch.save_file({"conv1.0.weight": torch.ones(1)}, tmp_path / f"{backbone}.gluon_in1k.safetensors")
+    monkeypatch.setenv("FOCALDET_WEIGHTS", str(tmp_path))
+    assert imagenet_weights(backbone)["conv1.0.weight"].item() == 1
+    assert timm.get_pretrained_cfg(f"{backbone}.gluon_in1k").hf_hub_id == f"timm/{backbone}.gluon_in1k"
 
 
 def test_caffe_weights_that_no_package_ships_are_named() -> None:

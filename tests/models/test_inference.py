@@ -5,14 +5,27 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 
 import golden_rules
 from focaldet.models import inference
+from focaldet.models.anchors import original_upright
 from focaldet.models.folding import FoldedConv2d, FoldedNorm
 from focaldet.models.inference import FusedBlock, FusedConv2d, prepare_for_inference
 from focaldet.models.retinanet import build_retinanet
 
 SLIM = {"neck_channels": 16, "head_channels": 16, "head_convs": 1, "num_classes": 2}
+
+ORIGINAL = {
+    "backbone": "resnet50d",
+    "frozen": "stem",
+    "backbone_norm": "frozen",
+    "neck": "fpn-average",
+    "p6_from": "p5",
+    "p7_relu": True,
+    "anchors": original_upright(),
+}
+"""The network of the original rotated program."""
 
 
 @pytest.fixture(params=["fused", "in steps"])
@@ -77,11 +90,12 @@ def test_networks_of_many_kinds_answer_as_before(name: str, norm: Any, way: str)
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
-def test_a_resnet_is_fused_through_and_through() -> None:
-    network = prepare_for_inference(build_retinanet(backbone="resnet50", **SLIM))
+@pytest.mark.parametrize("arguments", [{"backbone": "resnet50"}, ORIGINAL])
+def test_a_resnet_is_fused_through_and_through(arguments: dict[str, Any]) -> None:
+    network = prepare_for_inference(build_retinanet(**arguments, **SLIM))
     kinds = [type(module) for module in network.modules()]
     assert kinds.count(FusedBlock) == 16
-    assert not {FoldedConv2d, FoldedNorm, torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.ReLU} & set(
+    assert not {FoldedConv2d, FoldedNorm, torch.nn.Conv2d, Conv2dSame, torch.nn.BatchNorm2d, torch.nn.ReLU} & set(
         type(module) for name, module in network.named_modules() if not name.endswith("activation")
     )
     assert not list(network.parameters())
@@ -111,6 +125,20 @@ def test_rows_of_anchors_are_views_of_the_maps() -> None:
     with torch.no_grad():
         (stage,) = network(torch.randn(2, 3, 64, 96))
     assert all(rows.is_contiguous() and rows._base is not None for rows in stage.logits)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_the_original_rotated_network_answers_as_before(way: str, dtype: torch.dtype, rtol: float) -> None:
+    torch.manual_seed(0)
+    network = build_retinanet(**ORIGINAL, **SLIM).eval()
+    images = torch.randn(2, 3, 72, 104)  # odd maps: 9 x 13, 5 x 7, 3 x 4
+    with torch.inference_mode():
+        before = network.features(images)[1]
+        after = prepare_for_inference(network, dtype).features(images)[1]
+    for ours, theirs in zip(after, before, strict=True):
+        assert ours.dtype == dtype
+        # rounding, of 24 or of 8 bits, which grows with the depth of the network
+        torch.testing.assert_close(ours.float(), theirs, rtol=rtol, atol=rtol * theirs.abs().max().item())
 
 
 def test_half_precision_answers_nearly_the_same(way: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden_rules
+import rotated_rules
+from focaldet.models.anchors import COCO_ANCHORS
 from focaldet.models.backbone import build_backbone
+from focaldet.models.inference import prepare_for_inference
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.models.weights import from_ours
 
@@ -133,3 +138,50 @@ def test_pictures_are_the_stored_ones(golden: Path) -> None:
     stored = np.load(golden / "coco" / "units.npz")
     for name in golden_rules.PICTURE_SIZES:
         np.testing.assert_array_equal(golden_rules.picture(name), stored[f"image.{name}"])
+
+
+# --- mmrotate ---
+@pytest.mark.golden
+def test_maps_and_answers_are_those_of_mmrotate(golden: Path) -> None:
+    differences = json.loads((golden / "rotated" / "info.json").read_text())["models"]
+    for model in rotated_rules.ANGLES:
+        stored = rotated_rules.stored_network(golden, model)
+        # ten times what the README measured between float32 and float64
+        atol = {key: 10 * value for key, value in differences[model]["f32_vs_f64_maxabs"].items()}
+        images = torch.from_numpy(stored["image"])
+        network = rotated_rules.rotated_network(model)
+        with torch.inference_mode():
+            pyramid = network.features(images)[1]
+            answers = network(images)
+            if model == "retinanet_hbox_oc":  # the others have the same weights
+                answers += prepare_for_inference(network)(images)
+        for name, level in (("p3", pyramid[0]), ("p7", pyramid[-1])):
+            np.testing.assert_allclose(level[:, :8].numpy(), stored[name], rtol=0, atol=atol[name], err_msg=name)
+        for level in range(5):
+            for answer in answers:
+                for kind, found in zip(("cls", "reg"), golden_rules.level_maps(answer, level, images), strict=True):
+                    name = f"{kind}{level}"
+                    np.testing.assert_allclose(found.numpy(), stored[name], rtol=0, atol=atol[name], err_msg=name)
+
+
+@pytest.mark.golden
+def test_the_state_dict_is_that_of_mmrotate(golden: Path) -> None:
+    described = json.loads((golden / "rotated" / "model_retinanet_rbox_le90_keys.json").read_text())
+    state = from_ours(rotated_rules.rotated_network("retinanet_rbox_le90").state_dict(), "mmdetection")
+    assert {entry["key"]: entry["shape"] for entry in described} == {key: list(state[key].shape) for key in state}
+    for entry in described:
+        value = state[entry["key"]].double()
+        # the order of summing moves a sum of a million float32 values by their number times 1e-16
+        assert value.sum().item() == pytest.approx(entry["sum"], rel=1e-9, abs=1e-9), entry["key"]
+        assert value.abs().sum().item() == pytest.approx(entry["abs_sum"], rel=1e-11), entry["key"]
+
+
+def test_boxes_have_as_many_numbers_as_the_anchors() -> None:
+    rotated = replace(COCO_ANCHORS, angle="le90", strides=(8, 16, 32))
+    coded = replace(COCO_ANCHORS, coded="le90", strides=(8, 16, 32))
+    for anchors, numbers in ((replace(COCO_ANCHORS, strides=(8, 16, 32)), 4), (rotated, 5), (coded, 5)):
+        network = build_retinanet(backbone="resnet18", num_classes=2, head_convs=0, neck_channels=8, anchors=anchors)
+        with torch.inference_mode():
+            (stage,) = network.eval()(torch.zeros(1, 3, 64, 96))
+        for deltas, level in zip(stage.deltas, stage.anchors, strict=True):
+            assert deltas.shape == level.shape and level.shape[-1] == numbers
