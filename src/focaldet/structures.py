@@ -6,7 +6,7 @@ Sizes are (height, width), points (x, y), boxes in continuous pixels without "+1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -128,6 +128,8 @@ class AnchorGrid:
         start: the same in pixels, where it is one on all levels; added to `offset`.
         coded: the shapes that deltas are relative to, where these are not the assigned ones: one (K, 5) tensor a level,
             the hboxes of `shapes` as rboxes in the angle form of the recipe. None: `shapes` are assigned and coded.
+            A function: what makes them of the assigned ones at their places, where the rounding there is to count.
+        written: what `level` and `at` do to anchors at their places, (N, D) to (N, 5); None: nothing.
     """
 
     shapes: tuple[Tensor, ...]
@@ -135,12 +137,13 @@ class AnchorGrid:
     sizes: tuple[Size, ...]
     offset: float = 0.0
     start: float = 0.0
-    coded: tuple[Tensor, ...] | None = None
+    coded: tuple[Tensor, ...] | Callable[[Tensor], Tensor] | None = None
+    written: Callable[[Tensor], Tensor] | None = None
 
     @property
     def rotated(self) -> bool:
         """Whether the anchors are rboxes."""
-        return self.shapes[0].shape[1] == 5
+        return self.written is not None or self.shapes[0].shape[1] == 5
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -160,7 +163,7 @@ class AnchorGrid:
         y = torch.arange(height, device=shapes.device, dtype=torch.float32) * stride + start
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([grid_x, grid_y], dim=-1)
-        return _moved(shapes, centres[:, :, None]).reshape(-1, shapes.shape[1])
+        return self._written(_moved(shapes, centres[:, :, None]).reshape(-1, shapes.shape[1]))
 
     def levels(self) -> list[Tensor]:
         """Return every level's anchors."""
@@ -178,11 +181,18 @@ class AnchorGrid:
             centres = centres * self.strides[index] + self.starts[index]
             anchors[here] = _moved(shapes.to(numbers.device)[number % len(shapes)], centres)
             first += count
-        return anchors
+        return self._written(anchors)
 
     def as_coded(self) -> AnchorGrid:
-        """Return the same grid with the shapes that deltas are relative to."""
-        return self if self.coded is None else replace(self, shapes=self.coded, coded=None)
+        """Return the same grid with the anchors that deltas are relative to."""
+        if self.coded is None:
+            return self
+        if callable(self.coded):
+            return replace(self, coded=None, written=self.coded)
+        return replace(self, shapes=self.coded, coded=None)
+
+    def _written(self, anchors: Tensor) -> Tensor:
+        return anchors if self.written is None else self.written(anchors)
 
     def places_within(self, size: Size) -> tuple[Size, ...]:
         """Return, a level, how many (rows, columns) of places belong to a picture padded to `size` by itself."""

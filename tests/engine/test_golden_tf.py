@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ import tf_rules
 from focaldet.engine.optimizer import Gradients, UpdateRule
 from focaldet.geometry.rotated_coders import CoderAngle, RboxCoder
 from focaldet.losses.criterion import Criterion
+from focaldet.models.anchors import AnchorShapes, TurnedShapes
 from focaldet.models.retinanet import RetinaNet
 from focaldet.models.tensorflow import our_name
-from focaldet.structures import StageTargets
+from focaldet.structures import StageTargets, Truth
+from focaldet.targets.assign import AssignRule
+from focaldet.targets.encode import build_targets, enclosing_hboxes
 
 pytestmark = pytest.mark.golden
 
@@ -38,6 +42,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if "_res" in name else []) for name in LOSSES]
 SAME_WEIGHTS = {"retinanet_h180_v15": "retinanet_h_v4", "retinanet_h_atan_v16": "retinanet_h_v4"}
+PICTURE_SIZES = {"a": (256, 256), "b": (320, 384), "c": (200, 232)}
 WEIGHT_DECAY = 1e-4
 
 
@@ -49,7 +54,7 @@ def pristine(golden: Path, weights: str) -> RetinaNet:
 def network_of(golden: Path, case: str) -> RetinaNet:
     """A network of a stored case, in training mode, that may be changed."""
     network = copy.deepcopy(pristine(golden, SAME_WEIGHTS.get(case, case)))
-    network.anchors = tf_rules.MODELS[case]["anchors"]
+    network.anchors = anchors_of(case)
     return network.train()
 
 
@@ -59,30 +64,40 @@ def criterion_of(case: str) -> Criterion:
     return Criterion(**losses, decode=lambda deltas, anchors: coder.to_rbox(coder.decode(deltas, anchors)))
 
 
+def anchors_of(case: str) -> AnchorShapes:
+    shapes: AnchorShapes = tf_rules.MODELS[case]["anchors"]
+    return shapes if isinstance(shapes, TurnedShapes) else replace(shapes, squares="rounded")
+
+
 def coder_of(case: str) -> RboxCoder:
     form: CoderAngle = "tf180" if "h180" in case else "tf90"
     return RboxCoder(form, max_log_scale=None)
 
 
-def targets_of(stored: Any, tag: str) -> StageTargets:
-    """The stored assignment."""
-    positives, classes, deltas, ignored = (
-        torch.from_numpy(stored[f"{tag}.target.{name}"]) for name in ("pos", "pos_class", "pos_delta", "ignore")
-    )
-    return StageTargets(
-        positives=positives.long(),
-        labels=classes.long() - 1,
-        deltas=deltas,
-        truths=torch.zeros(len(positives), dtype=torch.int64),
-        ignored=ignored.long(),
-        valid=None,
-        num_positives=torch.tensor([len(positives)]),
-        num_anchors=int(stored[f"{tag}.target.n"]),
+def targets_of(stored: Any, case: str, tag: str) -> StageTargets:
+    """What the anchors of a picture should say.
+
+    H rows assign by the hull of the polygon as annotated. All teach the stored rbox, which the original fitted to the
+    polygon in float32.
+    """
+    polygons = torch.from_numpy(stored[f"{tag}.gt_quad"])
+    truth = Truth(polygons[:, :8].reshape(-1, 4, 2).float(), polygons[:, 8].long() - 1)
+    degrees = torch.from_numpy(stored[f"{tag}.gt_r"])
+    rboxes = torch.cat([degrees[:, :4], degrees[:, 4:5].double().deg2rad().float()], dim=1)
+    anchors = anchors_of(case)
+    turned = isinstance(anchors, TurnedShapes)
+    return build_targets(
+        anchors.grid_for(PICTURE_SIZES[tag]),
+        [truth],
+        AssignRule(0.5, 0.4, "none", negative_inclusive=True, pixels="continuous" if turned else "plus_one"),
+        to_assign=(lambda _: rboxes) if turned else enclosing_hboxes,
+        to_regress=lambda _: rboxes,
+        encode=coder_of(case).encode,
     )
 
 
 def losses_of(golden: Path, network: RetinaNet, case: str, tag: str) -> dict[str, Tensor]:
-    targets = targets_of(tf_rules.stored_case(golden, case), tag)
+    targets = targets_of(tf_rules.stored_case(golden, case), case, tag)
     return criterion_of(case)(network(tf_rules.tf_input(golden, tag)), [targets])
 
 

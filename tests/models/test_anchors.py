@@ -181,6 +181,22 @@ def test_upright_anchors_are_assigned_as_hboxes_and_coded_as_rboxes(form: Any, w
     torch.testing.assert_close(grid.as_coded().at(numbers), torch.cat(grid.as_coded().levels())[numbers])
 
 
+def test_square_anchors_turn_by_rounding_at_their_places_only_where_that_is_asked_for() -> None:
+    alike, rounded = (
+        original_upright(coded="tf180", squares=squares).grid_for((256, 384)).as_coded()
+        for squares in ("alike", "rounded")
+    )
+    steady, moved = (torch.cat(grid.levels()) for grid in (alike, rounded))
+    square = (steady[:, 2] - steady[:, 3]).abs() < 1e-3
+    turned = (steady[:, 4] - moved[:, 4]).abs() > 1
+    assert 0.02 < (turned.sum() / square.sum()).item() < 0.3 and not (turned & ~square).any()
+    torch.testing.assert_close(moved[:, :4], steady[:, :4])
+    numbers = turned.nonzero()[::100, 0].contiguous()
+    assert rounded.rotated and torch.equal(rounded.at(numbers), moved[numbers])
+    same = original_upright(squares="rounded").grid_for((256, 384)).as_coded()  # tf90 turns none
+    assert (torch.cat(same.levels())[:, 4] == -torch.pi / 2).all()
+
+
 def test_anchors_that_are_coded_as_they_are_assigned_make_one_grid() -> None:
     assert [shapes.box_numbers for shapes in (COCO, replace(COCO, angle="oc"), original_turned())] == [4, 5, 5]
     grid = COCO.grid_for((64, 64))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -38,6 +39,9 @@ class AnchorShapes:
             (`shared/spec/rotated.md` section 9.3); of boxes with equal sides that is the turned one.
         coded: for hboxes that find rotated boxes: the form in which deltas are relative to them, while they are
             assigned as hboxes. None: they are coded as they are assigned.
+        squares: how hboxes with equal sides are coded. "alike": all in one way. "rounded": each by its sides at its
+            place, where float32 makes the one or the other longer, so that in forms with the longer side first some are
+            a quarter turn from the others. A quirk of the original program that moves numbers in "tf180".
     """
 
     scales: tuple[float, ...]
@@ -47,6 +51,7 @@ class AnchorShapes:
     start: float = 0.0
     angle: AnchorAngle | None = None
     coded: CoderAngle | None = None
+    squares: Literal["alike", "rounded"] = "alike"
 
     plus_one: ClassVar[bool] = False
     """Whether a side is x2 - x1 + 1 where hboxes are coded as rboxes."""
@@ -87,9 +92,8 @@ class AnchorShapes:
     def grid(self, sizes: Sequence[Size], device: torch.device | str = "cpu") -> AnchorGrid:
         """Return the anchors of maps of the given (height, width), one a level."""
         shapes = [self.level_shapes(stride) for stride in self.strides]
-        coded = None if self.coded is None else tuple(self._coded(hboxes, self.coded).to(device) for hboxes in shapes)
         on_device = tuple(level.to(device) for level in shapes)
-        return AnchorGrid(on_device, self.strides, tuple(sizes), self.offset, self.start, coded)
+        return AnchorGrid(on_device, self.strides, tuple(sizes), self.offset, self.start, self._coded(on_device))
 
     def grid_for(self, input_size: Size) -> AnchorGrid:
         """Return the anchors of an input of (height, width) pixels, padding included.
@@ -100,8 +104,12 @@ class AnchorShapes:
         height, width = input_size
         return self.grid([(-(-height // stride), -(-width // stride)) for stride in self.strides])
 
-    def _coded(self, hboxes: Tensor, form: CoderAngle) -> Tensor:
-        return RboxCoder(form).from_hbox(hboxes, plus_one=self.plus_one)
+    def _coded(self, shapes: tuple[Tensor, ...]) -> tuple[Tensor, ...] | Callable[[Tensor], Tensor] | None:
+        """Return what `AnchorGrid.coded` is."""
+        if self.coded is None:
+            return None
+        as_rboxes = partial(RboxCoder(self.coded).from_hbox, plus_one=self.plus_one)
+        return as_rboxes if self.squares == "rounded" else tuple(as_rboxes(hboxes) for hboxes in shapes)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,9 @@ COCO_ANCHORS = AnchorShapes(tuple(4 * step for step in OCTAVE), (0.5, 1.0, 2.0),
 """Those of the COCO rows."""
 
 
-def original_upright(more: bool = False, coded: CoderAngle = "tf90") -> TemplateShapes:
+def original_upright(
+    more: bool = False, coded: CoderAngle = "tf90", squares: Literal["alike", "rounded"] = "alike"
+) -> TemplateShapes:
     """Return the original rotated program's H anchors: 21 a place, or 55 ("H + R + more", row 18) with `more`.
 
     `shared/spec/rotated.md` section 2.1. The centre of the first place is at 1.5 pixels on every level. They are
@@ -185,7 +195,7 @@ def original_upright(more: bool = False, coded: CoderAngle = "tf90") -> Template
     scales = (0.5, 0.75, *OCTAVE) if more else OCTAVE
     extra = (7.0, 1 / 7, 9.0, 1 / 9) if more else ()
     ratios = (1.0, 1 / 2, 2.0, 1 / 3, 3.0, 5.0, 1 / 5, *extra)
-    return TemplateShapes(scales, ratios, ORIGINAL_STRIDES, start=1.5, coded=coded)
+    return TemplateShapes(scales, ratios, ORIGINAL_STRIDES, start=1.5, coded=coded, squares=squares)
 
 
 def original_turned(crossed: bool = False) -> TurnedShapes:
