@@ -4,7 +4,7 @@
 
 Start here, then: `backbone.py`, `fpn.py`, `heads.py`, `anchors.py`. What the anchors should have said is the work of
 `targets`, the loss that of `losses`, and the way from logits to boxes that of `postprocess`. Weights come in by
-`weights.py` and `imagenet.py`; `folding.py` and `inference.py` make it fast.
+`weights.py`, `tensorflow.py` and `imagenet.py`; `folding.py` and `inference.py` make it fast.
 """
 
 from __future__ import annotations
