@@ -1,6 +1,8 @@
 """From what the network says to boxes on the picture: threshold, decode, NMS; one picture at a time at the end.
 
-Section 9 of the specification of the COCO rows; Lin et al. 2017 (arXiv:1708.02002), section 4.1, "Inference".
+Upright boxes go by section 9 of the specification of the COCO rows (Lin et al. 2017, arXiv:1708.02002, section 4.1,
+"Inference"), rotated ones by sections 3.4 and 8.1 of that of the DOTA rows. A picture may be a tile: `merge` brings
+what was found in tiles together.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from torch import Tensor
 from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import decode_hbox
 from focaldet.geometry.hbox import clip_hbox
-from focaldet.geometry.nms import nms_hbox
+from focaldet.geometry.nms import Equal, batched_rotated_nms, nms_hbox
+from focaldet.geometry.polygon import polygon_to_rbox
+from focaldet.geometry.rbox import rbox_to_polygon, scale_rbox
+from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.results.detections import Detections
 from focaldet.structures import Size, StageOutput
 
@@ -27,25 +32,42 @@ class DetectRule:
 
     Attributes:
         score: an (anchor, class) pair needs more than this, strictly.
-        per_level: at most so many pairs of a level, the best, go on.
+        per_level: at most so many of a level, the best, go on; None: all that are over `score`.
+        per_level_of: what is counted there: "pairs", or "anchors", each with its best class, of which then all pairs
+            over `score` go on (mmrotate 0.x).
         nms: of two boxes of a class whose IoU is over this, the worse is dropped.
-        nms_labels: how NMS keeps classes apart: "separate" compares labels, "offset" shifts boxes in float32 (quirk).
-        max_detections: at most so many a picture.
+        nms_labels: how NMS of upright boxes keeps classes apart: "separate" compares labels, "offset" shifts boxes in
+            float32 (quirk).
+        nms_equal: of rotated boxes, whether an IoU equal to `nms` is over it: "suppress" (the original program's CPU
+            code) or "keep".
+        max_per_class: at most so many of a class and picture, after NMS; None: all.
+        max_detections: at most so many a picture; None: all.
+        centres: of rotated boxes: "clamped" moves them into the picture before NMS, as mmrotate does.
+        refit: of rotated boxes: "original-180" is a quirk of the original program's 180 range: before NMS it drops
+            boxes whose decoded theta has left [-180, 0), truncates the corners of the others to whole pixels of the
+            input and takes the least-area rectangle of that.
     """
 
     score: float = 0.05
-    per_level: int = 1000
+    per_level: int | None = 1000
+    per_level_of: Literal["pairs", "anchors"] = "pairs"
     nms: float = 0.5
     nms_labels: Literal["separate", "offset"] = "separate"
-    max_detections: int = 100
+    nms_equal: Equal = "keep"
+    max_per_class: int | None = None
+    max_detections: int | None = 100
+    centres: Literal["free", "clamped"] = "free"
+    refit: Literal["none", "original-180"] = "none"
 
     def __post_init__(self) -> None:
         if not 0 <= self.score < 1:
             raise FocaldetError(f"score={self.score} must be at least 0 and below 1")
         if not 0 <= self.nms <= 1:
             raise FocaldetError(f"nms={self.nms} must lie between 0 and 1")
-        if self.per_level < 1 or self.max_detections < 1:
-            raise FocaldetError(f"per_level={self.per_level} and max_detections={self.max_detections} must be above 0")
+        for name in ("per_level", "max_per_class", "max_detections"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise FocaldetError(f"{name}={limit} must be above 0, or None for no limit")
 
 
 @dataclass(frozen=True)
@@ -72,35 +94,41 @@ def detect(
     scales: Tensor,
     rule: DetectRule,
     classes: Sequence[str],
+    coder: RboxCoder | None = None,
 ) -> list[Detections]:
     """Turn what the last stage says into the detections of each picture.
 
     Args:
         stages: what the model returned; the last one speaks. Logits and deltas of any float type and on any device;
             scores and boxes are worked out in float32.
-        sizes: (height, width) of each input before padding; boxes are clipped to it.
+        sizes: (height, width) of each input before padding; upright boxes are clipped to it.
         scales: (B, 2) (x, y) factors from the original picture to the input; ones leave boxes in the frame `input`.
         rule: thresholds and limits.
         classes: C names.
+        coder: what the deltas of rotated boxes mean; None where boxes are upright.
 
     Returns:
         One a picture, in pixels of the original picture, falling by score; equal scores stay in the order of level,
         anchor, class. A pair whose logit or deltas are not numbers is never among them.
 
     Raises:
-        FocaldetError: if the numbers of pictures or classes do not fit together.
+        FocaldetError: if the numbers of pictures, classes or deltas do not fit together.
     """
     output = stages[-1]
-    _check(output, sizes, scales, classes)
+    _check(output, sizes, scales, classes, coder)
     pairs = select_pairs(output.logits, rule, output.valid)
-    boxes = decode_pairs(output, pairs)
+    deltas, anchors = of_pairs(output, pairs)
     shares = torch.bincount(pairs.pictures, minlength=len(sizes)).tolist()
-    candidates = zip(*(torch.split(item, shares) for item in (boxes, pairs.scores, pairs.labels)), strict=True)
-    names = tuple(classes)
-    return [
-        finish_picture(boxes, scores, labels, size, scale, rule, names)
-        for (boxes, scores, labels), size, scale in zip(candidates, sizes, scales, strict=True)
-    ]
+    columns = (torch.split(item, shares) for item in (deltas, anchors, pairs.scores, pairs.labels))
+    names, found = tuple(classes), []
+    for deltas, anchors, scores, labels, size, scale in zip(*columns, sizes, scales, strict=True):
+        if coder is None:
+            boxes = decode_hbox(deltas, anchors)
+            found.append(finish_picture(boxes, scores, labels, size, scale, rule, names))
+        else:
+            boxes = coder.decode(deltas, anchors, size if rule.centres == "clamped" else None)
+            found.append(finish_rotated(boxes, scores, labels, scale, rule, names, coder))
+    return found
 
 
 def select_pairs(logits: Sequence[Tensor], rule: DetectRule, valid: Sequence[Tensor] | None = None) -> Pairs:
@@ -158,9 +186,22 @@ def _best_of_level(logits: Tensor, hopeful: Tensor, start: int, rule: DetectRule
     columns = [torch.split(item, shares) for item in (pictures, rows - pictures * num_anchors + start, labels, scores)]
     limited = []
     for share in zip(*columns, strict=True):
-        best = best_of(share[-1], rule.per_level)
+        best = _best_pairs(share[1], share[-1], rule)
         limited.append(Pairs(*(item[best] for item in share)))
     return limited
+
+
+def _best_pairs(anchors: Tensor, scores: Tensor, rule: DetectRule) -> Tensor:
+    """Return the places, falling by score, of those of a level's (P,) pairs that go on; anchors rise."""
+    limit = len(scores) if rule.per_level is None else rule.per_level
+    if rule.per_level_of == "anchors" and limit < len(scores):
+        number = torch.cat([anchors[:1] * 0, (anchors.diff() != 0).cumsum(0)])
+        highest = scores.new_zeros(int(number[-1]) + 1).scatter_reduce_(0, number, scores, "amax")
+        chosen = torch.zeros_like(highest, dtype=torch.bool)
+        chosen[best_of(highest, limit)] = True
+        left = chosen[number].nonzero().squeeze(1)
+        return left[best_of(scores[left], len(left))]
+    return best_of(scores, limit)
 
 
 def score_of(logits: Tensor) -> Tensor:
@@ -197,12 +238,11 @@ def _join(parts: Sequence[Pairs]) -> Pairs:
     )
 
 
-def decode_pairs(output: StageOutput, pairs: Pairs) -> Tensor:
-    """Return the (P, D) float32 boxes of the pairs, in the frame `input`, not clipped."""
-    deltas = torch.cat([level.float() for level in output.deltas], dim=1)
-    anchors = torch.cat([level.float() for level in output.anchors], dim=1)
+def of_pairs(output: StageOutput, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Return the (P, D) deltas and anchors of the pairs, in float32."""
+    deltas, anchors = torch.cat(output.deltas, dim=1), torch.cat(output.anchors, dim=1)
     own = pairs.pictures if len(anchors) > 1 else torch.zeros_like(pairs.pictures)  # fixed anchors serve all pictures
-    return decode_hbox(deltas[pairs.pictures, pairs.anchors], anchors[own, pairs.anchors])
+    return deltas[pairs.pictures, pairs.anchors].float(), anchors[own, pairs.anchors].float()
 
 
 def finish_picture(
@@ -224,11 +264,76 @@ def finish_picture(
     boxes = clip_hbox(boxes, size) * factors
     filled = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero().squeeze(1)  # NaN drops out here
     boxes, scores, labels = boxes[filled], scores[filled], labels[filled]
-    kept = nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels)[: rule.max_detections]
+    kept = _limited(nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels), labels, rule)
     return Detections(boxes[kept], scores[kept], labels[kept], classes)
 
 
-def _check(output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: Sequence[str]) -> None:
+def finish_rotated(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    scale: Tensor,
+    rule: DetectRule,
+    classes: tuple[str, ...],
+    coder: RboxCoder,
+) -> Detections:
+    """Suppress and limit the rotated candidates of one picture, scale them back and write them as public rboxes.
+
+    Args:
+        boxes: (P, 5) as the coder has decoded them, in the frame `input`.
+        scores: (P,) float32.
+        labels: (P,) int64.
+        scale: (2,) (x, y) factors from the original picture to the input.
+        rule: NMS, limits, and what happens to boxes before.
+        classes: C names.
+        coder: whose form the boxes have.
+    """
+    real = boxes.isfinite().all(dim=1) & (boxes[:, 2:4] > 0).all(dim=1)
+    if rule.refit == "original-180":
+        real &= (boxes[:, 4] >= -math.pi) & (boxes[:, 4] < 0)
+    real = real.nonzero().squeeze(1)
+    boxes, scores, labels = coder.to_rbox(boxes[real]), scores[real], labels[real]
+    if rule.refit == "original-180":
+        boxes = polygon_to_rbox(rbox_to_polygon(boxes).trunc())
+    kept = _limited(batched_rotated_nms(boxes, scores, labels, rule.nms, equal=rule.nms_equal), labels, rule)
+    return Detections(unscale_rbox(boxes[kept], scale), scores[kept], labels[kept], classes)
+
+
+def unscale_rbox(boxes: Tensor, scale: Tensor) -> Tensor:
+    """Bring rboxes (N, 5) from the frame `input` to the original picture, by its (x, y) factors (2,).
+
+    Two different factors make parallelograms of rectangles; the answer is then the least-area rectangle around each.
+
+    >>> unscale_rbox(torch.tensor([[8.0, 8.0, 4.0, 2.0, 0.0]]), torch.tensor([2.0, 2.0]))
+    tensor([[4., 4., 2., 1., 0.]])
+    """
+    x, y = scale.double().reciprocal().tolist()
+    if x == y:
+        return scale_rbox(boxes, x)
+    return polygon_to_rbox(rbox_to_polygon(boxes) * boxes.new_tensor([x, y] * 4))
+
+
+def _limited(kept: Tensor, labels: Tensor, rule: DetectRule) -> Tensor:
+    """Return those of the (K,) kept places, which fall by score, that the limits leave: of each class, then of all."""
+    if rule.max_per_class is not None:
+        kept = kept[rank_in_class(labels[kept]) < rule.max_per_class]
+    return kept[: rule.max_detections]
+
+
+def rank_in_class(labels: Tensor) -> Tensor:
+    """Return how many of the same label come before each of (N,) labels.
+
+    >>> rank_in_class(torch.tensor([5, 5, 2, 5]))
+    tensor([0, 1, 0, 2])
+    """
+    grouped, order = labels.sort(stable=True)
+    rank = torch.arange(len(labels), device=labels.device) - torch.searchsorted(grouped, grouped)
+    return torch.empty_like(rank).scatter_(0, order, rank)
+
+
+def _check(
+    output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: Sequence[str], coder: RboxCoder | None
+) -> None:
     num_pictures, _, num_classes = output.logits[0].shape
     if len(sizes) != num_pictures or tuple(scales.shape) != (num_pictures, 2):
         raise FocaldetError(
@@ -237,3 +342,7 @@ def _check(output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: 
         )
     if len(classes) != num_classes:
         raise FocaldetError(f"the model tells {num_classes} classes apart, but {len(classes)} names are given")
+    numbers = output.deltas[0].shape[-1]
+    if numbers != (4 if coder is None else 5):
+        given = "no coder of rotated boxes" if coder is None else "a coder of rotated boxes"
+        raise FocaldetError(f"a box has {numbers} deltas, but {given} is given; it goes with five, and none with four")
