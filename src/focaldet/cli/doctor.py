@@ -104,16 +104,25 @@ def native_bf16() -> dict[str, bool]:
     return {kind: bf16_is_native(torch.device(kind)) for kind in kinds}
 
 
-def back_ends() -> dict[str, bool]:
-    """Return which fast paths there are; each has a slower one that answers the same."""
+def back_ends() -> dict[str, bool | str]:
+    """Return which fast paths there are; each has a slower one that answers the same.
+
+    Raises:
+        RuntimeError: what computes rotated boxes here fails its self-test.
+    """
     import torch
 
+    from focaldet.geometry.kernels import choose
+
     available: Any = torch.backends  # its functions have no types
+    rotated = ", ".join(f"{name} on {device}" for device, name in choose.back_ends().items())
+    tested = ", ".join(f"{name} within {apart:.0e} of torch" for name, apart in choose.self_test().items())
     return {
         "oneDNN": available.mkldnn.is_available(),
         "OpenMP": available.openmp.is_available(),
         "numba": importlib.util.find_spec("numba") is not None,
         "OpenCV": importlib.util.find_spec("cv2") is not None,
+        "rotated boxes by": rotated + (f" (self-test: {tested})" if tested else ""),
     }
 
 

@@ -3,22 +3,27 @@
 **The formula.** Move box B into the frame of box A, where A is |x| <= a, |y| <= b. Write cl(x) for x clamped to
 [-a, a] and cm(y) for y clamped to [-b, b]. By Green's theorem the area of A and B together is the boundary integral
 
-    area = - integral over the boundary of B of cm(y) d cl(x)
+    area = integral over the boundary of B of cm(y) d cl(x), from left to right above, from right to left below
 
-because d cm(y) d cl(x) is the area element dx dy inside A and 0 outside. The boundary is four straight edges. An edge
-from (x0, y0) to (x1, y1), with run = x1 - x0 and rise = y1 - y0, moves cl(x) only where |x| <= a: from X0 = cl(x0) to
-X1 = cl(x1), after the share `head` = (X0 - x0) / run of its length and before the last share `tail` = (x1 - X1) / run.
-At these places its y is Y0 = y0 + head * rise and Y1 = y1 - tail * rise. With C = cm(Y) its part of the integral is
+because d cm(y) d cl(x) is the area element dx dy inside A and 0 outside. Mirroring y, which leaves A as it is, and
+writing B in other words if need be, B is turned by 0 to 90 degrees. Then its corners are, from left to right, 0, then 1
+(the highest y) and 2 (the lowest), then 3; the edges 0-1 and 2-3 rise with slope tan, the edges 1-3 and 0-2 fall with
+slope -cot of that turn; and with E for the integral along one edge, from left to right,
 
-    (X0 - X1) (C0 + C1) / 2  -  run * free * ((Y0 + Y1) - (C0 + C1)) / 2,     free = (C1 - C0) / rise
+    area = E(0, 1) + E(1, 3) - E(0, 2) - E(2, 3)
+
+An edge from (x0, y0) to (x1, y1) moves cl(x) only where |x| <= a: from X0 = cl(x0) to X1 = cl(x1), over the width
+X1 - X0. There its heights are Y0 = y0 + (X0 - x0) slope and Y1 = y1 + (X1 - x1) slope. With C = cm(Y),
+
+    E = (X1 - X0) (C0 + C1) / 2  +  free ((Y0 + Y1) - (C0 + C1)) / 2,     free = (C1 - C0) / slope
 
 The first term is the trapezoid as if C ran straight from C0 to C1. It does not where the edge leaves the strip
-|y| <= b: the second term corrects that; `free`, the share of the edge that lies inside both strips, is in [0, 1].
+|y| <= b: the second term corrects that; `free` is the width over which the edge is inside both strips.
 
 **Why it is exact.** Nothing is clipped to a polygon, sorted, or compared with a tolerance. Only the edges of one
 polygon are walked, so edges that two boxes share are not counted twice, and the answer is a continuous function of the
-boxes. No quotient blows up: head, tail and free are shares of an edge, and where run or rise vanishes, they multiply
-it.
+boxes. No quotient blows up: `free` is clamped to [0, X1 - X0], where it belongs, and a steep slope multiplies a cut
+that is no longer than the edge's own width, unless all of the edge is outside: then X1 = X0, whatever its heights.
 
 **Gradients.** The denominators are guarded before the division, so that axis-parallel edges have finite and right
 gradients; pairs outside each other's upright hull are zeros that never enter the graph. The IoU has kinks where edges
@@ -42,10 +47,10 @@ Over = Literal["union", "first"]
 
 WITHOUT_FLOAT64 = ("mps",)
 """Kinds of device that compute in float32 at most."""
-PAIRS_PER_MASK = 1 << 20
-"""So many pairs have their hulls compared at once, which bounds the memory."""
-PAIRS_AT_ONCE = 1 << 14
-"""So many pairs are computed at once on a CPU: their numbers fit its cache."""
+PAIRS_AT_ONCE = {"cpu": (1 << 18, 1 << 14)}
+"""How many pairs have their hulls compared at once, and how many are computed: on a CPU, as many as fit its cache."""
+MANY_PAIRS_AT_ONCE = (1 << 24, 1 << 20)
+"""The same on other devices."""
 
 
 class RboxTable(NamedTuple):
@@ -71,7 +76,7 @@ class RboxTable(NamedTuple):
 
     def take(self, index: Tensor) -> RboxTable:
         """Return the boxes at `index`."""
-        return RboxTable(*(row[index] for row in self))
+        return RboxTable(*(row.index_select(0, index) for row in self))
 
     def unsqueeze(self, dim: int) -> RboxTable:
         """Return the same with one more axis."""
@@ -120,7 +125,7 @@ def rotated_iou_aligned(boxes1: Tensor, boxes2: Tensor, over: Over = "union") ->
     Differentiable, so that 1 - IoU is a loss; apart from that as `rotated_iou`.
 
     >>> rotated_iou_aligned(torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[0.0, 0, 2, 4, torch.pi / 2]]))
-    tensor([1.])
+    tensor([1.0000])
     """
     _check(boxes1, boxes2, over)
     if boxes1.shape != boxes2.shape:  # len() would make it a constant of an exported graph
@@ -147,16 +152,13 @@ def rotated_iou_torch(boxes1: Tensor, boxes2: Tensor, over: Over = "union") -> T
         rows, columns = first.unsqueeze(1), second.unsqueeze(0)
         near = _hulls_meet(hull_bounds(rows), hull_bounds(columns))
         return torch.where(near, _overlap(rows, columns, over), 0.0).to(boxes1.dtype)
-    answer, columns_ = boxes1.new_zeros(len(boxes1) * len(boxes2)), len(boxes2)
+    answer = boxes1.new_zeros(len(boxes1) * len(boxes2))
     near_pairs = _near_pairs(hull_bounds(first), hull_bounds(second))
     if torch.is_grad_enabled() and (boxes1.requires_grad or boxes2.requires_grad):
-        index = torch.cat([answer.new_zeros(0, dtype=torch.int64), *near_pairs])
-        ratio = _overlap(first.take(index // columns_), second.take(index % columns_), over)
-        answer = answer.index_put((index,), ratio.to(answer.dtype))
-    else:
-        for index in near_pairs:
-            ratio = _overlap(first.take(index // columns_), second.take(index % columns_), over)
-            answer[index] = ratio.to(answer.dtype)
+        near_pairs = iter([torch.cat([boxes1.new_zeros(2, 0, dtype=torch.int64), *near_pairs], dim=1)])  # one graph
+    for i, j in near_pairs:
+        ratio = _overlap(first.take(i), second.take(j), over)
+        answer.scatter_(0, i * len(boxes2) + j, ratio.to(answer.dtype))
     return answer.view(len(boxes1), len(boxes2))
 
 
@@ -196,14 +198,21 @@ def _hulls_meet(bounds1: Tensor, bounds2: Tensor) -> Tensor:
 
 
 def _near_pairs(bounds1: Tensor, bounds2: Tensor) -> Iterator[Tensor]:
-    """List the pairs whose hulls overlap, each as row * M + column, in portions."""
-    columns = bounds2.shape[1]
-    rows = max(1, PAIRS_PER_MASK // max(1, columns))
-    portion = PAIRS_AT_ONCE if bounds1.device.type == "cpu" else PAIRS_PER_MASK
-    for start in range(0, bounds1.shape[1], rows):
-        near = _hulls_meet(bounds1[:, start : start + rows, None], bounds2[:, None])
-        index = near.flatten().nonzero().squeeze(1).add_(start * columns)
-        yield from torch.split(index, portion)
+    """List the pairs whose hulls overlap, in portions of (2, K): rows with columns.
+
+    Rows sorted by their right end are compared with those columns only whose left end is before the last of these.
+    """
+    by_right, by_left = bounds1[2].argsort(), bounds2[0].argsort()
+    bounds1, bounds2 = bounds1[:, by_right], bounds2[:, by_left]
+    compared, portion = PAIRS_AT_ONCE.get(bounds1.device.type, MANY_PAIRS_AT_ONCE)
+    rows = max(1, compared // max(1, len(by_left)))
+    for start in range(0, len(by_right), rows):
+        some = bounds1[:, start : start + rows]
+        reach = int(torch.searchsorted(bounds2[0], some[2, -1]))
+        near = _hulls_meet(some[:, :, None], bounds2[:, None, :reach])
+        for index in torch.split(near.flatten().nonzero().squeeze(1), portion):
+            i = index // max(1, reach)
+            yield torch.stack([by_right[start + i], by_left[index - i * reach]])
 
 
 def _overlap(first: RboxTable, second: RboxTable, over: Over) -> Tensor:
@@ -215,46 +224,66 @@ def _overlap(first: RboxTable, second: RboxTable, over: Over) -> Tensor:
 
 
 def _intersection(first: RboxTable, second: RboxTable) -> Tensor:
-    """Return the area of the intersection of boxes B, `second`, with boxes A, `first`.
-
-    In A's frame with its half sizes as units, so that A is |x| <= 1, |y| <= 1.
-    """
+    """Return the area of the intersection of boxes B, `second`, with boxes A, `first`; in the names of the formula."""
     dx, dy = second.x - first.x, second.y - first.y  # first of all: far from the origin the rest would lose digits
-    cos = first.cos * second.cos + first.sin * second.sin
-    sin = first.cos * second.sin - first.sin * second.cos
-    x, y = (first.cos * dx + first.sin * dy) / first.a, (first.cos * dy - first.sin * dx) / first.b
-    ux, uy = second.a * cos / first.a, second.a * sin / first.b  # half the w side of B
-    vx, vy = -second.b * sin / first.a, second.b * cos / first.b  # half its h side
-    lower, upper = (x - vx, y - vy), (x + vx, y + vy)
-    x0, y0, x1, y1 = lower[0] - ux, lower[1] - uy, lower[0] + ux, lower[1] + uy
-    x3, y3, x2, y2 = upper[0] - ux, upper[1] - uy, upper[0] + ux, upper[1] + uy
-    along_w, along_h = _direction(2 * ux, 2 * uy), _direction(2 * vx, 2 * vy)
-    twice = _edge(x0, y0, x1, y1, *along_w) + _edge(x1, y1, x2, y2, *along_h)
-    twice = twice - _edge(x3, y3, x2, y2, *along_w) - _edge(x0, y0, x3, y3, *along_h)  # these against the sense
-    inter = 0.125 * first.area * twice  # the unit is the fourth part of A
-    return torch.minimum(inter, torch.minimum(first.area, second.area)).relu()
+    cos = torch.addcmul(first.cos * second.cos, first.sin, second.sin)
+    sin = torch.addcmul(first.cos * second.sin, first.sin, second.cos, value=-1)
+    x, y = torch.addcmul(first.cos * dx, first.sin, dy), torch.addcmul(first.cos * dy, first.sin, dx, value=-1)
+    sign_cos, sign_sin = _sign(cos), _sign(sin)
+    y, cos, sin = y * (sign_cos * sign_sin), cos * sign_cos, sin * sign_sin  # abs() has no gradient at 0
+    return _mirrored_intersection(x, y, cos, sin, first, second)
+
+
+def _mirrored_intersection(
+    x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, first: RboxTable, second: RboxTable
+) -> Tensor:
+    """Return the same for the center, cosine and sine of B in the frame of A, where B is turned by 0 to 90 degrees."""
+    tan, cot = sin / cos.clamp(min=_smallest(cos)), cos / sin.clamp(min=_smallest(sin))
+    run_w, rise_w, run_h, rise_h = second.a * cos, second.a * sin, second.b * sin, second.b * cos
+    back, front, lower, upper = x - run_w, x + run_w, y - rise_w, y + rise_w
+    x0, y0, x1, y1 = back - run_h, lower + rise_h, front - run_h, upper + rise_h
+    x2, y2, x3, y3 = back + run_h, lower - rise_h, front + run_h, upper - rise_h
+    low = -first.a
+    in0, in1, in2, in3 = (x.clamp(low, first.a) for x in (x0, x1, x2, x3))
+    cut0, cut1, cut2, cut3 = in0 - x0, in1 - x1, in2 - x2, in3 - x3
+    strip, falling, inverse = (-first.b, first.b), -cot, -tan
+    twice = _edge(y0, cut0, y1, cut1, in1 - in0, tan, cot, strip)
+    twice = twice + _edge(y1, cut1, y3, cut3, in3 - in1, falling, inverse, strip)
+    twice = twice - _edge(y0, cut0, y2, cut2, in2 - in0, falling, inverse, strip)
+    twice = twice - _edge(y2, cut2, y3, cut3, in3 - in2, tan, cot, strip)
+    return torch.minimum(0.5 * twice, torch.minimum(first.area, second.area)).relu()
 
 
 def _edge(
-    x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, run: Tensor, rise: Tensor, inverse_run: Tensor, inverse_rise: Tensor
+    y0: Tensor,
+    cut0: Tensor,
+    y1: Tensor,
+    cut1: Tensor,
+    width: Tensor,
+    slope: Tensor,
+    inverse_slope: Tensor,
+    strip: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return twice the part that one edge has in the boundary integral, in the names of the formula above."""
-    left, right = x0.clamp(-1, 1), x1.clamp(-1, 1)
-    head, tail = ((left - x0) * inverse_run).relu(), ((x1 - right) * inverse_run).relu()  # relu: no gradient at 0
-    low, high = torch.addcmul(y0, head, rise), torch.addcmul(y1, tail, rise, value=-1)
-    inner_low, inner_high = low.clamp(-1, 1), high.clamp(-1, 1)
-    both, within = inner_low + inner_high, 1 - head - tail  # within <= 0: all of the edge is outside, and left = right
-    free = torch.minimum((inner_high - inner_low) * inverse_rise, within).relu()
-    return (left - right) * both - free * run * (low + high - both)
+    """Return twice the integral E along one edge, whose ends were cut by X0 - x0 and X1 - x1, to `width`."""
+    y0, y1 = torch.addcmul(y0, cut0, slope), torch.addcmul(y1, cut1, slope)
+    inner0, inner1 = y0.clamp(*strip), y1.clamp(*strip)
+    both = inner0 + inner1
+    free = _free(inner1 - inner0, inverse_slope, width)
+    return torch.addcmul(width * both, free, y0 + y1 - both)
 
 
-def _direction(run: Tensor, rise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return run, rise, _inverse(run), _inverse(rise)
+def _free(climb: Tensor, inverse_slope: Tensor, width: Tensor) -> Tensor:
+    """Return climb * inverse_slope, at least 0 and at most width, with a gradient that is right where these are 0."""
+    free = climb * inverse_slope
+    if not free.requires_grad:
+        return torch.minimum(free, width).relu()  # the same numbers, several times faster
+    free = torch.where(free > width, width, free)  # on a vertical edge all are 0, and the gradient is that of free
+    return torch.where((climb == 0) | (free < 0), 0.0, free)  # on a level one outside the strip there is none
 
 
-def _inverse(value: Tensor) -> Tensor:
-    """Return 1 / value, with what is next to nothing replaced first: finite, and so is its gradient."""
-    return torch.where(value.abs() > _smallest(value), value, _smallest(value)).reciprocal()
+def _sign(value: Tensor) -> Tensor:
+    """Return 1 or -1, and 1 for what is next to nothing."""
+    return (value.detach() + _smallest(value)).sign()
 
 
 def _smallest(value: Tensor) -> float:
