@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class Sample:
     """One picture with its labels, on the way from file to batch; transforms return a new one.
 
     Attributes:
-        image: (H, W, channels) uint8, RGB where there are three.
+        image: (H, W, channels) uint8, RGB where there are three; float32 of the same range where rows resize to floats.
         corners: (N, 4, 2) float32 corners of the objects, in pixels of `image`; of an upright box in the order
             (x1, y1) (x2, y1) (x2, y2) (x1, y2).
         labels: (N,) int64.
@@ -61,9 +62,10 @@ class Sample:
         name: its file, as shown to users.
         original: (height, width) of the picture in its file, EXIF orientation applied.
         scale: (x, y) factors from the original picture to `image`.
+        rotated: whether the corners stand for rotated objects, or else for upright boxes.
     """
 
-    image: npt.NDArray[np.uint8]
+    image: npt.NDArray[Any]
     corners: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     crowd: npt.NDArray[np.bool_]
@@ -73,6 +75,7 @@ class Sample:
     name: str
     original: Size
     scale: tuple[float, float] = (1.0, 1.0)
+    rotated: bool = False
 
     @property
     def size(self) -> Size:
@@ -171,17 +174,20 @@ class AnchorGrid:
 
     def at(self, numbers: Tensor) -> Tensor:
         """Return the (P, D) anchors with the given numbers (levels joined), without writing the others out."""
-        anchors = torch.empty(len(numbers), self.shapes[0].shape[1], device=numbers.device)
-        first = 0
-        for index, (shapes, (_, width), count) in enumerate(zip(self.shapes, self.sizes, self.counts, strict=True)):
-            here = ((numbers >= first) & (numbers < first + count)).nonzero()[:, 0]
-            number = numbers[here] - first
-            place = number // len(shapes)
-            centres = torch.stack([place % width, place // width], dim=-1).float()
-            centres = centres * self.strides[index] + self.starts[index]
-            anchors[here] = _moved(shapes.to(numbers.device)[number % len(shapes)], centres)
-            first += count
-        return self._written(anchors)
+        device = numbers.device
+        kinds = torch.tensor([len(shapes) for shapes in self.shapes], device=device)
+        counts, widths = (
+            torch.tensor(self.counts, device=device),
+            torch.tensor([w for _, w in self.sizes], device=device),
+        )
+        level = torch.bucketize(numbers, counts.cumsum(0), right=True)
+        number = numbers - (counts.cumsum(0) - counts)[level]
+        place, kind = number // kinds[level], number % kinds[level]
+        centres = torch.stack([place % widths[level], place // widths[level]], dim=-1).float()
+        strides, starts = torch.tensor(self.strides, device=device).float(), torch.tensor(self.starts, device=device)
+        centres = centres * strides[level, None] + starts[level, None]
+        shapes = torch.cat(self.shapes).to(device)[(kinds.cumsum(0) - kinds)[level] + kind]
+        return self._written(_moved(shapes, centres))
 
     def as_coded(self) -> AnchorGrid:
         """Return the same grid with the anchors that deltas are relative to."""

@@ -248,10 +248,35 @@ def test_faults_are_said(make_grid: MakeGrid) -> None:
         assign(grid, torch.zeros(3, 6), PUBLISHED)
     with pytest.raises(FocaldetError, match=r"truths\[1\] is \[0.0, nan"):
         assign(grid, torch.tensor([[0.0, 0, 9, 9], [0.0, float("nan"), 9, 9]]), PUBLISHED)
+    with pytest.raises(FocaldetError, match=r"truths\[0\] is \[1.0, 1.0, -2.0.*negative side"):
+        assign(grid, torch.tensor([[1.0, 1, -2, 3, 0]]), PUBLISHED)
+    with pytest.raises(FocaldetError, match='pixels="plus_one" is a convention of hboxes'):
+        assign(grid, torch.zeros(3, 5), replace(PUBLISHED, pixels="plus_one"))
+    with pytest.raises(FocaldetError, match=r"anchors has shape \(7,\)"):
+        assign_boxes(torch.zeros(7), torch.zeros(3, 5), PUBLISHED)
     with pytest.raises(FocaldetError, match=r"negative=0\.6"):
         AssignRule(0.5, 0.6)
     with pytest.raises(FocaldetError, match="ignored_iof=0"):
         AssignRule(0.5, 0.4, ignored_iof=0)
+
+
+def test_boxes_that_only_touch_claim_nothing(without_numba: Back) -> None:
+    anchors = torch.tensor([[10.0, 10.0, 20.0, 10.0, 0.7], [90.0, 90.0, 9.0, 9.0, 0.1]])
+    step = 20 * torch.tensor([math.cos(0.7), math.sin(0.7)], dtype=torch.float64)
+    truth = torch.tensor([[10.0, 10.0, 20.0, 10.0, 0.7]], dtype=torch.float64)
+    truth[:, :2] += step  # shares the short side of the first anchor, to rounding
+    for back_end in (nullcontext, without_numba):
+        with back_end():
+            assert len(assign_boxes(anchors, truth, AssignRule(0.5, 0.4, "ties")).positives) == 0
+
+
+def test_the_same_box_written_otherwise_is_assigned_alike() -> None:
+    grid, generator = FEW.grid_for(SIZE), torch.Generator().manual_seed(3)
+    boxes = torch.rand(40, 5, generator=generator, dtype=torch.float64) * torch.tensor([224, 160, 90, 90, 3]) + 4
+    turned = boxes[:, [0, 1, 3, 2, 4]] + torch.tensor([0, 0, 0, 0, math.pi / 2])
+    for claim in CLAIMS:
+        one, other = (assign(grid, some, AssignRule(0.5, 0.4, claim)) for some in (boxes, turned))
+        assert torch.equal(one.owners(), other.owners())
 
 
 @pytest.mark.golden

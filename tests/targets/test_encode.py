@@ -9,9 +9,13 @@ import torch
 from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import decode_hbox
 from focaldet.geometry.hbox import hbox_to_corners
+from focaldet.geometry.rbox import rbox_to_hbox, rbox_to_polygon
+from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_iou import rotated_iou_aligned
+from focaldet.models.anchors import AnchorShapes
 from focaldet.structures import AnchorGrid, Size, Truth, empty_truth
 from focaldet.targets.assign import AssignRule
-from focaldet.targets.encode import build_targets, valid_places
+from focaldet.targets.encode import build_targets, enclosing_rboxes, valid_places
 
 Stored = dict[str, np.ndarray]
 MakeGrid = Callable[[Size, float], AnchorGrid]
@@ -82,6 +86,25 @@ def test_polygons_are_taken_by_their_hull(make_grid: MakeGrid) -> None:
     upright = build_targets(grid, [Truth(boxes, labels)], PUBLISHED)
     polygon = build_targets(grid, [Truth(hbox_to_corners(boxes), labels)], PUBLISHED)
     assert torch.equal(upright.positives, polygon.positives) and torch.equal(upright.deltas, polygon.deltas)
+
+
+@pytest.mark.parametrize("annotated", ["polygon", "rbox", "hbox"])
+def test_rotated_deltas_lead_back_to_the_truth_boxes(annotated: str) -> None:
+    coder = RboxCoder("le90", edge_swap=True, proj_xy=True)
+    grid = AnchorShapes((4.0, 6.0), (0.5, 1.0), (8, 16, 32), angle="none").grid_for((192, 256))
+    boxes = torch.tensor(
+        [[60.3, 70.7, 60.0, 30.0, 0.6], [150.0, 90.0, 120.0, 60.0, -1.2], [30.0, 150.0, 40.0, 20.0, 0]]
+    )
+    given = {"polygon": rbox_to_polygon(boxes).view(-1, 4, 2), "rbox": boxes, "hbox": rbox_to_hbox(boxes)}[annotated]
+    truth = Truth(given, torch.tensor([4, 0, 2]), torch.tensor([False, False, True]))
+    kinds = {"to_assign": enclosing_rboxes, "to_regress": enclosing_rboxes, "encode": coder.encode}
+    targets = build_targets(grid, [truth], AssignRule(0.5, 0.4), **kinds)
+    decoded = coder.decode(targets.deltas, torch.cat(grid.levels())[targets.positives])
+    taught = enclosing_rboxes(given)[targets.truths]
+    same = rotated_iou_aligned(decoded.double(), taught.double())
+    torch.testing.assert_close(same, torch.ones_like(same), rtol=0, atol=1e-5)  # float32 deltas
+    assert targets.truths.unique().tolist() == [0, 1]
+    assert torch.equal(targets.labels, truth.labels[targets.truths])
 
 
 def test_faults_are_said(make_grid: MakeGrid) -> None:

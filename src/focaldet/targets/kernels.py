@@ -237,7 +237,12 @@ def hbox_grid(boxes, shapes, pitch, lattice, slack, tolerance, one, ask, num_anc
 def hbox_nearest(box, area, shapes, pitch, lattice, one, edges, numbers, ious):  # type: ignore[no-untyped-def]
     """Return the best IoU of an hbox with the anchors nearest to its centre: of all anchors, but for rounding."""
     top = box.dtype.type(0)
+    box_wide, box_high = box[2] - box[0] + one, box[3] - box[1] + one
     for s in range(len(shapes)):
+        wide, high = shapes[s, 2] - shapes[s, 0] + one, shapes[s, 3] - shapes[s, 1] + one
+        most = min(box_wide, wide) * min(box_high, high)
+        if most < top * (box_wide * box_high + wide * high - most):  # less than the best even on one centre
+            continue
         x = (np.float64(box[0]) + box[2] - shapes[s, 0] - shapes[s, 2]) / 2.0 - pitch[s, 1]
         y = (np.float64(box[1]) + box[3] - shapes[s, 1] - shapes[s, 3]) / 2.0 - pitch[s, 1]
         column = int(min(max(np.rint(x / pitch[s, 0]), 0.0), lattice[s, 0] - 1.0))
