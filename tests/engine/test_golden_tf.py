@@ -1,5 +1,7 @@
 """Training beside the original rotated program: loss terms, gradients, weight decay, two optimizer steps.
 
+The recipes are in the state `fixed`, which is the program's that was recorded.
+
 Tolerances are those of the README of the stored outputs.
 """
 
@@ -19,31 +21,37 @@ import torch
 from torch import Tensor
 
 import tf_rules
-from focaldet.engine.optimizer import Gradients, UpdateRule
-from focaldet.geometry.rotated_coders import CoderAngle, RboxCoder
-from focaldet.losses.criterion import Criterion
+from focaldet.engine.build import (
+    build_anchors,
+    build_assign_rule,
+    build_coder,
+    build_criterion,
+    build_optimizer,
+    build_update_rule,
+)
+from focaldet.engine.optimizer import Gradients
 from focaldet.models.anchors import AnchorShapes, TurnedShapes
 from focaldet.models.retinanet import RetinaNet
 from focaldet.models.tensorflow import our_name
+from focaldet.recipes.dota import ROWS
 from focaldet.structures import StageTargets, Truth
-from focaldet.targets.assign import AssignRule
 from focaldet.targets.encode import build_targets, enclosing_hboxes
 
 pytestmark = pytest.mark.golden
 
-LOSSES: dict[str, dict[str, Any]] = {
-    "retinanet_h_v4": {"box_weight": 0.2},
-    "retinanet_h180_v15": {"box_weight": 0.2},
-    "retinanet_h_atan_v16": {"box_weight": 0.2, "box_loss": "smooth_l1_atan"},
-    "retinanet_r_v1": {},
-    "retinanet_r_iou_v5": {"box_loss": "iou_smooth_l1", "iou_floor": 0.0},
-    "retinanet_h_res101_v9": {"box_weight": 0.2},
-    "retinanet_h_res152_v12": {},
+ROW = {row.name: row for row in ROWS}
+RECIPES = {
+    "retinanet_h_v4": ROW["retinanet-h_r50d_1x_dota"].at("fixed"),
+    "retinanet_h180_v15": ROW["retinanet-h_r50d_1x_dota_180"].at("fixed"),
+    "retinanet_h_atan_v16": ROW["retinanet-h_r50d_1x_dota_atan"].at("fixed"),
+    "retinanet_r_v1": ROW["retinanet-r_r50d_1x_dota"].at("fixed"),
+    "retinanet_r_iou_v5": ROW["retinanet-r_r50d_1x_dota_iou"].at("fixed"),
+    "retinanet_h_res101_v9": ROW["retinanet-h_r101d_1x_dota"].at("fixed"),
+    "retinanet_h_res152_v12": ROW["retinanet-h_r152d_1x_dota"].at("fixed"),
 }
-CASES = [pytest.param(name, marks=[pytest.mark.slow] if "_res" in name else []) for name in LOSSES]
+CASES = [pytest.param(name, marks=[pytest.mark.slow] if "_res" in name else []) for name in RECIPES]
 SAME_WEIGHTS = {"retinanet_h180_v15": "retinanet_h_v4", "retinanet_h_atan_v16": "retinanet_h_v4"}
 PICTURE_SIZES = {"a": (256, 256), "b": (320, 384), "c": (200, 232)}
-WEIGHT_DECAY = 1e-4
 
 
 @cache
@@ -58,20 +66,9 @@ def network_of(golden: Path, case: str) -> RetinaNet:
     return network.train()
 
 
-def criterion_of(case: str) -> Criterion:
-    coder = coder_of(case)
-    losses = {"box_loss": "smooth_l1"} | LOSSES[case]
-    return Criterion(**losses, decode=lambda deltas, anchors: coder.to_rbox(coder.decode(deltas, anchors)))
-
-
 def anchors_of(case: str) -> AnchorShapes:
-    shapes: AnchorShapes = tf_rules.MODELS[case]["anchors"]
+    shapes = build_anchors(RECIPES[case])
     return shapes if isinstance(shapes, TurnedShapes) else replace(shapes, squares="rounded")
-
-
-def coder_of(case: str) -> RboxCoder:
-    form: CoderAngle = "tf180" if "h180" in case else "tf90"
-    return RboxCoder(form, max_log_scale=None)
 
 
 def targets_of(stored: Any, case: str, tag: str) -> StageTargets:
@@ -84,21 +81,20 @@ def targets_of(stored: Any, case: str, tag: str) -> StageTargets:
     truth = Truth(polygons[:, :8].reshape(-1, 4, 2).float(), polygons[:, 8].long() - 1)
     degrees = torch.from_numpy(stored[f"{tag}.gt_r"])
     rboxes = torch.cat([degrees[:, :4], degrees[:, 4:5].double().deg2rad().float()], dim=1)
-    anchors = anchors_of(case)
-    turned = isinstance(anchors, TurnedShapes)
+    recipe = RECIPES[case]
     return build_targets(
-        anchors.grid_for(PICTURE_SIZES[tag]),
+        anchors_of(case).grid_for(PICTURE_SIZES[tag]),
         [truth],
-        AssignRule(0.5, 0.4, "none", negative_inclusive=True, pixels="continuous" if turned else "plus_one"),
-        to_assign=(lambda _: rboxes) if turned else enclosing_hboxes,
+        build_assign_rule(recipe),
+        to_assign=enclosing_hboxes if recipe.assign == "hull" else lambda _: rboxes,
         to_regress=lambda _: rboxes,
-        encode=coder_of(case).encode,
+        encode=build_coder(recipe).encode,
     )
 
 
 def losses_of(golden: Path, network: RetinaNet, case: str, tag: str) -> dict[str, Tensor]:
     targets = targets_of(tf_rules.stored_case(golden, case), case, tag)
-    return criterion_of(case)(network(tf_rules.tf_input(golden, tag)), [targets])
+    return build_criterion(RECIPES[case])(network(tf_rules.tf_input(golden, tag)), [targets])
 
 
 def assert_losses(stored: Any, tag: str, losses: Mapping[str, Tensor]) -> None:
@@ -148,7 +144,7 @@ def in_their_layout(values: Tensor) -> Any:
 def test_weight_decay(golden: Path, case: str) -> None:
     """It is on the kernels of convolutions; on the frozen ones too, where it is but a number."""
     parameters = dict(pristine(golden, SAME_WEIGHTS.get(case, case)).named_parameters())
-    rule = UpdateRule(weight_decay=WEIGHT_DECAY, decay_all=False)
+    rule = build_update_rule(RECIPES[case])
     for variable, entry in described(golden, case)["variables"].items():
         if our_name(variable) in parameters:
             assert rule.decay(parameters[our_name(variable)]) == sum(entry["l2"] or ()), variable
@@ -162,8 +158,8 @@ def test_two_optimizer_steps(golden: Path, case: str) -> None:
     """The stored norm to clip to is small, so that many variables reach it."""
     network, stored = network_of(golden, case), tf_rules.stored_case(golden, case)
     rate, clip = stored["step.args"].tolist()
-    rule = UpdateRule(WEIGHT_DECAY, decay_all=False, bias_gradient=2.0, clip=clip, clip_per="variable")
-    optimizer, gradients = torch.optim.SGD(rule.groups(network), lr=rate, momentum=0.9), Gradients(network, rule)
+    recipe = RECIPES[case].replace(clip=clip)
+    optimizer, gradients = build_optimizer(recipe, network), Gradients(network, build_update_rule(recipe))
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     figures = []
