@@ -1,0 +1,96 @@
+"""The losses of mmrotate's stored RetinaNets, level by level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_iou import rotated_iou
+from focaldet.losses.criterion import Criterion
+from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes
+from focaldet.structures import StageTargets, Truth
+from focaldet.targets.assign import AssignRule
+from focaldet.targets.encode import build_targets, enclosing_hboxes, enclosing_rboxes
+from rotated_rules import ANGLES, rotated_network, stored_network
+
+pytestmark = pytest.mark.golden
+
+SIZE = (128, 128)
+ANCHORS = replace(COCO_ANCHORS, ratios=(1.0, 0.5, 2.0))
+CLAIMS = {
+    "retinanet_rbox_oc": {3: [1110, 1116, 1119, 1128, 1260], 4: [556], 7: [1242]},
+    "retinanet_rbox_le90": {3: [1110, 1116, 1119, 1128, 1260], 4: [556, 700], 7: [1242]},
+}
+"""By truth box: the anchors below 0.5 that claimed it there. Found by trying all sets of anchors that tie."""
+
+
+def coder_of(model: str) -> RboxCoder:
+    projected = ANGLES[model] == "le90"
+    return RboxCoder(ANGLES[model], edge_swap=projected, proj_xy=projected)  # type: ignore[arg-type]
+
+
+def targets_of(model: str, truth: Truth) -> StageTargets:
+    rule, encode = AssignRule(0.5, 0.4, "ties"), coder_of(model).encode
+    if model == "retinanet_hbox_oc":
+        grid = replace(ANCHORS, coded=ANGLES[model]).grid_for(SIZE)
+        return build_targets(
+            grid, [truth], rule, to_assign=enclosing_hboxes, to_regress=enclosing_rboxes, encode=encode
+        )
+    shapes = replace(ANCHORS, angle=ANGLES[model])
+    plain = build_targets(
+        shapes.grid_for(SIZE),
+        [truth],
+        replace(rule, claim="none"),
+        to_assign=enclosing_rboxes,
+        to_regress=enclosing_rboxes,
+        encode=encode,
+    )
+    return with_claims(plain, model, truth, shapes)
+
+
+def with_claims(targets: StageTargets, model: str, truth: Truth, shapes: AnchorShapes) -> StageTargets:
+    """Add the claims that were recorded.
+
+    A truth box claims all anchors that tie for its best IoU, and of anchors on a lattice several have the same one. Its
+    IoU is in float32, where some of these ties are none, and two that differ by 1e-8 are one.
+    """
+    anchors = torch.cat(shapes.grid_for(SIZE).levels())
+    ious = rotated_iou(anchors.double(), truth.boxes.double())
+    for owner, claimed in CLAIMS[model].items():
+        numbers = torch.tensor(claimed)
+        assert (ious[numbers, owner] > ious[:, owner].max() - 1e-7).all()
+        boxes = truth.boxes[owner].expand(len(numbers), -1)
+        order = torch.cat([targets.positives, numbers]).argsort()
+
+        def joined(ours: Tensor, more: Tensor, order: Tensor = order) -> Tensor:
+            return torch.cat([ours, more])[order]
+
+        targets = replace(
+            targets,
+            positives=joined(targets.positives, numbers),
+            labels=joined(targets.labels, truth.labels[owner].expand(len(numbers))),
+            deltas=joined(targets.deltas, coder_of(model).encode(boxes, anchors[numbers])),
+            truths=joined(targets.truths, torch.full_like(numbers, owner)),
+            num_positives=targets.num_positives + len(numbers),
+        )
+    return targets
+
+
+@pytest.mark.parametrize("model", list(ANGLES))
+def test_losses_of_each_level(golden: Path, model: str) -> None:
+    stored = stored_network(golden, model)
+    image, boxes, labels = (torch.from_numpy(stored[name]) for name in ("image", "gt_boxes", "gt_labels"))
+    with torch.no_grad():
+        stage = rotated_network(model)(image)[0]
+        losses = Criterion(decode=coder_of(model).decode).per_level(
+            stage, targets_of(model, Truth(boxes, labels.long()))
+        )
+    for ours, name in zip(losses, ("loss__loss_cls", "loss__loss_bbox"), strict=True):
+        # sums of float32 answers, which differ by up to 6e-6 between machines
+        np.testing.assert_allclose(ours.numpy(), stored[name], rtol=5e-6, atol=1e-9)
