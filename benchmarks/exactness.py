@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -284,20 +283,12 @@ def number(value: float) -> str:
 
 def circumstances() -> list[str]:
     """Return what figures belong to: machine, date, commit, versions, command."""
-    facts = describe_machine()
-    facts["versions"] = ", ".join(f"{name} {found}" for name in VERSIONS if (found := version_of(name)))
+    facts = describe_machine(VERSIONS)
     facts["command"] = f"`{shlex.join(['python', 'benchmarks/exactness.py', *sys.argv[1:]])}`"
     return [f"* {name}: {value}" for name, value in facts.items() if name != "load before"]
 
 
 VERSIONS = ["focaldet", "torch", "numpy", "numba", "mpmath", "shapely", "cv2", "torchvision", "detectron2", "mmcv"]
-
-
-def version_of(module: str) -> str | None:
-    try:
-        return version(packages_distributions().get(module, [module])[0])
-    except PackageNotFoundError:
-        return None if importlib.util.find_spec(module) is None else getattr(__import__(module), "__version__", None)
 
 
 def report(num_pairs: int, num_peer_pairs: int) -> tuple[list[str], bool]:

@@ -18,10 +18,10 @@ import torch
 import torchvision
 from torch import Tensor
 
+from focaldet.bench.scenes import crowd
 from focaldet.geometry import batched_rotated_nms, rbox_to_hbox, rotated_iou, rotated_iou_aligned
 from focaldet.geometry.nms import rotated_nms_torch
 from focaldet.geometry.rotated_iou import rotated_iou_aligned_torch, rotated_iou_torch
-from scenes import crowd
 
 IOU_BOXES, ALIGNED_PAIRS, NMS_BOXES = 2_000, 100_000, (2_000, 10_000, 100_000)
 MOST_FOR_TORCH = 10_000

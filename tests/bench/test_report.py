@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from focaldet.bench.report import BenchReport, Findings, Goal, Row, figure_line, goal_line
+from focaldet.bench.report import Answer, BenchReport, Findings, Goal, Row, figure_line, goal_line
 
 FAST = Row("inference", "R-50", "focaldet", "CPU-s", 2.0, 2.5, 0.81, 0.79)
 SLOW = Row("inference", "R-50", "torchvision", "CPU-s", 3.0, 3.5)
@@ -18,7 +18,8 @@ BROKEN = Goal("R-50", "time / torchvision's", 1.2, "at most", 1.0)
 
 @pytest.fixture
 def report() -> BenchReport:
-    return BenchReport({"cpu": "a fast one"}, Findings([FAST, SLOW], [KEPT, BROKEN], ["No bf16 here."]))
+    said = [Answer("NMS", "torchvision", "keeps 3")]
+    return BenchReport({"cpu": "a fast one"}, Findings([FAST, SLOW], [KEPT, BROKEN], ["No bf16 here."], said))
 
 
 def test_lines_have_units_ratios_and_shares() -> None:
@@ -37,13 +38,13 @@ def test_markdown_and_terminal_show_everything(report: BenchReport) -> None:
     console.print(report.table())
     assert isinstance(console.file, io.StringIO)
     for text in (report.markdown(), console.file.getvalue()):
-        for part in ("a fast one", "torchvision", "81.0%", "at most 1", "no", "No bf16 here."):
+        for part in ("a fast one", "torchvision", "81.0%", "at most 1", "no", "No bf16 here.", "keeps 3"):
             assert part in text
 
 
 def test_markdown_tables_are_rectangular(report: BenchReport) -> None:
     widths = [line.count("|") for line in report.markdown().splitlines() if line.startswith("|")]
-    assert widths == [8] * 4 + [6] * 4
+    assert widths == [8] * 4 + [6] * 4 + [4] * 3
 
 
 def test_dict_is_plain(report: BenchReport) -> None:
@@ -51,3 +52,4 @@ def test_dict_is_plain(report: BenchReport) -> None:
     assert [goal["reached"] for goal in document["goals"]] == [True, False]
     assert document["rows"][0]["median"] == 2.5
     assert document["notes"] == ["No bf16 here."]
+    assert document["answers"] == [{"task": "NMS", "who": "torchvision", "said": "keeps 3"}]

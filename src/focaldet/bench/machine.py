@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import torch
@@ -14,8 +17,8 @@ import torch
 PACKAGES = ("focaldet", "torch", "torchvision", "timm", "numpy")
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Return date, commit, processor, threads, load and versions."""
+def describe_machine(modules: Sequence[str] = PACKAGES) -> dict[str, str | int]:
+    """Return date, commit, processor, threads, load and the versions of those of `modules` that are installed."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
@@ -25,8 +28,24 @@ def describe_machine() -> dict[str, str | int]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "load before": current_load(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "versions": ", ".join(f"{name} {found}" for name in modules if (found := version_of(name))),
     }
+
+
+def version_of(module: str) -> str | None:
+    """Return the version of what a module is installed from, or that it gives itself; None if it is not there.
+
+    >>> version_of("no_such_module") is None
+    True
+    """
+    if importlib.util.find_spec(module) is None:
+        return None
+    with suppress(PackageNotFoundError):
+        return version(module)
+    for name in packages_distributions().get(module, []):  # takes a while
+        return version(name)
+    found: str | None = getattr(importlib.import_module(module), "__version__", None)
+    return found
 
 
 def current_load() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from focaldet.bench import geometry
 from focaldet.bench.clock import Task, Timing, take_turns, time_process
 from focaldet.bench.contenders import CONTENDERS, Contender, Pass
 from focaldet.bench.machine import current_load, describe_machine
@@ -37,6 +38,7 @@ class Plan:
         small_repeats: timed rounds of single operations.
         inference_size, training_size: (height, width) of the pictures.
         rate_size: (height, width) of the map that the machine's rate is measured on.
+        geometry: how much of rotated boxes.
     """
 
     repeats: int = 7
@@ -44,9 +46,10 @@ class Plan:
     inference_size: Size = (800, 1344)
     training_size: Size = (512, 512)
     rate_size: Size = P3_SIZE
+    geometry: geometry.Effort = geometry.FULL
 
 
-FULL, QUICK = Plan(), Plan(repeats=2, small_repeats=5)
+FULL, QUICK = Plan(), Plan(repeats=2, small_repeats=5, geometry=geometry.QUICK)
 
 
 def run(
@@ -162,6 +165,11 @@ def measure_operation(
     )
 
 
+def measure_geometry(plan: Plan, contenders: Sequence[Contender]) -> Findings:
+    """Measure what is done with rotated boxes, focaldet alone (`benchmarks/geometry.py` has others beside it)."""
+    return geometry.measure(plan.geometry)
+
+
 def measure_start(plan: Plan, contenders: Sequence[Contender]) -> Findings:
     """Measure how long a user waits for the import and for the help text, on the wall clock."""
     bare = time_process(["-c", "pass"], plan.repeats)
@@ -190,6 +198,7 @@ PARTS: dict[str, Callable[[Plan, Sequence[Contender]], Findings]] = {
     "assign": partial(measure_operation, "assign", f"assignment of {NUM_TRUTHS} objects", assign_tasks),
     "focal": partial(measure_operation, "focal", "focal loss, forward and backward", focal_tasks),
     "nms": partial(measure_operation, "nms", f"NMS of {NUM_CANDIDATES:,} boxes", nms_tasks),
+    "geometry": measure_geometry,
     "import": measure_start,
 }
 """By name, in the order in which they run."""

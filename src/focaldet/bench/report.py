@@ -59,6 +59,21 @@ class Goal:
         return self.value >= self.bound if self.sense == "at least" else self.value <= self.bound
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one contender answered at a task, beside the others: who is fast and wrong should be seen to be.
+
+    Attributes:
+        task: what was done.
+        who: the contender.
+        said: its answer, and how far that is from focaldet's, in a few words.
+    """
+
+    task: str
+    who: str
+    said: str
+
+
 @dataclass
 class Findings:
     """What one part of the bench found.
@@ -67,17 +82,20 @@ class Findings:
         rows: figures.
         goals: promises.
         notes: what else a reader must know, a sentence each.
+        answers: what contenders answered, where they may differ.
     """
 
     rows: list[Row] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
     def add(self, other: Findings) -> None:
         """Append what another part found."""
         self.rows += other.rows
         self.goals += other.goals
         self.notes += other.notes
+        self.answers += other.answers
 
 
 @dataclass
@@ -99,6 +117,7 @@ class BenchReport:
             "rows": [asdict(row) for row in self.findings.rows],
             "goals": [{**asdict(goal), "reached": goal.reached} for goal in self.findings.goals],
             "notes": self.findings.notes,
+            "answers": [asdict(answer) for answer in self.findings.answers],
         }
 
     def table(self) -> Any:
@@ -107,10 +126,10 @@ class BenchReport:
         from rich.table import Table
 
         parts: list[Any] = [line for line in self._machine_lines()]
-        for title, header, lines in self._sheets():
+        for title, header, words, lines in self._sheets():
             table = Table(title=title, title_justify="left")
             for position, name in enumerate(header):
-                table.add_column(name, justify="right" if position > 1 else "left")
+                table.add_column(name, justify="left" if position < words else "right")
             for line in lines:
                 table.add_row(*line)
             parts.append(table)
@@ -119,23 +138,25 @@ class BenchReport:
     def markdown(self) -> str:
         """Return the same tables as markdown."""
         blocks = ["\n".join(f"* {line}" for line in self._machine_lines())]
-        for title, header, lines in self._sheets():
-            rule = ["---" if position < 2 else "---:" for position in range(len(header))]
+        for title, header, words, lines in self._sheets():
+            rule = ["---" if position < words else "---:" for position in range(len(header))]
             blocks.append(f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines)))
         return "\n\n".join([*blocks, *self.findings.notes]) + "\n"
 
     def _machine_lines(self) -> list[str]:
         return [f"{name}: {value}" for name, value in self.machine.items()]
 
-    def _sheets(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Return (title, header, lines) of each table that has any line."""
+    def _sheets(self) -> list[tuple[str, list[str], int, list[list[str]]]]:
+        """Return (title, header, columns of words before those of numbers, lines) of each table that has any line."""
         figures = ["task", "by", "minimum", "median", "x focaldet", "share of the rate", "by medians"]
         promises = ["task", "figure", "measured", "target", "reached"]
+        found = self.findings
         sheets = [
-            ("Figures", figures, [figure_line(row, self.findings.rows) for row in self.findings.rows]),
-            ("Targets", promises, [goal_line(goal) for goal in self.findings.goals]),
+            ("Figures", figures, 2, [figure_line(row, found.rows) for row in found.rows]),
+            ("Targets", promises, 2, [goal_line(goal) for goal in found.goals]),
+            ("Answers", ["task", "by", "answer"], 3, [[item.task, item.who, item.said] for item in found.answers]),
         ]
-        return [sheet for sheet in sheets if sheet[2]]
+        return [sheet for sheet in sheets if sheet[3]]
 
 
 def figure_line(row: Row, rows: Iterable[Row]) -> list[str]:
