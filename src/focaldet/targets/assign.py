@@ -254,8 +254,9 @@ def _claimed(state: _Owned, found: Maxima, at: AnchorsAt, boxes: Numbers, measur
 
 def _with(state: _Owned, claimed: Integers) -> _Owned:
     """Return the state with those of the claimed anchors (rising) that were not in it, as background."""
-    fresh = np.setdiff1d(claimed, state.anchors, assume_unique=True)
-    at = np.searchsorted(state.anchors, fresh)
+    at = np.searchsorted(state.anchors, claimed)
+    new = np.append(state.anchors, -1)[at] != claimed
+    at, fresh = at[new], claimed[new]
     return _Owned(
         anchors=np.insert(state.anchors, at, fresh),
         owners=np.insert(state.owners, at, BACKGROUND),

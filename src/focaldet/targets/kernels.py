@@ -294,7 +294,9 @@ def hbox_owners(boxes, anchors, one, best, owner):  # type: ignore[no-untyped-de
             )
         for n in range(start, stop):
             for i in range(count):
-                x1, y1, x2, y2 = boxes[near[i]]
+                x1, y1, x2, y2 = boxes[near[i], 0], boxes[near[i], 1], boxes[near[i], 2], boxes[near[i], 3]
+                if min(x2, anchors[n, 2]) - max(x1, anchors[n, 0]) + one <= 0:
+                    continue
                 area = (x2 - x1 + one) * (y2 - y1 + one)
                 iou = hbox_quotient(
                     x1, y1, x2, y2, area, anchors[n, 0], anchors[n, 1], anchors[n, 2], anchors[n, 3], one, False
