@@ -184,7 +184,7 @@ def test_yolo_boxes_of_no_use_are_left_out(yolo_folder: Path) -> None:
     dataset = open_dataset(yolo_folder, "train")
     assert dataset.num_objects == 0
     assert len(dataset.left_out) == 3
-    assert f"object 1 of {yolo_folder}/labels/a.txt" in dataset.describe()
+    assert f"line 1 of {yolo_folder}/labels/a.txt" in dataset.describe()
 
 
 def test_yolo_without_names_or_pictures(yolo_folder: Path) -> None:

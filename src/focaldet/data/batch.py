@@ -21,10 +21,12 @@ def collate(
     std: Sequence[float],
     channel_order: Literal["rgb", "bgr"] = "rgb",
     pad: int = 32,
+    difficult: Literal["ignored", "trained"] = "ignored",
 ) -> Batch:
     """Normalize samples and pad them, right and below, to one size with zeros (spec section 10).
 
-    Crowds and difficult objects become `Truth.ignored`. The boxes are the enclosing hboxes of the corners.
+    Crowds, and difficult objects unless they are trained on, become `Truth.ignored`. The boxes are the enclosing hboxes
+    of the corners, or of samples with rotated objects the corners themselves.
 
     Args:
         samples: at least one, all of the same number of channels.
@@ -32,12 +34,13 @@ def collate(
         std: divided by, likewise.
         channel_order: the network's own; samples are RGB.
         pad: the size is the largest of the samples', rounded up to a multiple of this.
+        difficult: what becomes of difficult objects; the DOTA rows train on them.
     """
     sizes = [sample.size for sample in samples]
     padded = [round_up(size, pad) for size in sizes]
     return Batch(
         images=normalize([sample.image for sample in samples], mean, std, channel_order, pad),
-        truths=[truth_of(sample) for sample in samples],
+        truths=[truth_of(sample, difficult) for sample in samples],
         sizes=sizes,
         padded=padded,
         scales=torch.tensor([sample.scale for sample in samples], dtype=torch.float64),
@@ -84,11 +87,11 @@ def normalize(
     return torch.from_numpy(rows.reshape(len(pictures), height, width, channels)).permute(0, 3, 1, 2)
 
 
-def truth_of(sample: Sample) -> Truth:
-    """Return a sample's objects as tensors, in the frame of its picture."""
-    ignored = sample.crowd | sample.difficult
+def truth_of(sample: Sample, difficult: Literal["ignored", "trained"] = "ignored") -> Truth:
+    """Return a sample's objects as tensors, in the frame of its picture: hboxes, or polygons of rotated objects."""
+    ignored = sample.crowd | sample.difficult if difficult == "ignored" else sample.crowd
     return Truth(
-        boxes=torch.from_numpy(sample.hboxes),
+        boxes=torch.from_numpy(sample.corners if sample.rotated else sample.hboxes),
         labels=torch.from_numpy(sample.labels),
         ignored=torch.from_numpy(ignored) if ignored.any() else None,
     )

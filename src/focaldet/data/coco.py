@@ -9,9 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from focaldet.data.dataset import Dataset, Floats, Ints, LeftOut, Objects, build_dataset, left_out, sort_out
+from focaldet.data.dataset import (
+    Dataset,
+    Floats,
+    Ints,
+    LeftOut,
+    Objects,
+    build_dataset,
+    left_out,
+    note_outside,
+    polygon_hulls,
+    sort_out,
+    sort_out_polygons,
+)
 from focaldet.data.pictures import read_size
 from focaldet.errors import FocaldetError
+from focaldet.results.polygon_json import coco_outline, to_polygons
 
 Records = list[dict[str, Any]]
 
@@ -21,6 +34,9 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
 
     Labels follow the order of the file's categories (spec section 10). Boxes that are not finite, negative or without
     area, and objects of pictures that are not listed, are left out and counted.
+
+    Objects are rotated where the file has outlines of four corners or boxes of five numbers, as `coco_outline` takes
+    them, and no segmentation of another shape; else they are upright, and masks are not looked at.
 
     Args:
         path: the json.
@@ -39,7 +55,8 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
     ids = _numbers(images, "id", f"{path}: pictures")
     _refuse_twins(ids, names, path)
     classes, category_ids = _read_categories(content["categories"], path)
-    objects, notes = _read_objects(annotations, ids, category_ids, path)
+    objects, left = _read_objects(annotations, ids, category_ids, path)
+    sizes = _read_sizes(images, names, folder)
     return build_dataset(
         classes=classes,
         category_ids=category_ids,
@@ -49,9 +66,10 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
         folder=folder,
         names=names,
         ids=ids,
-        sizes=_read_sizes(images, names, folder),
+        sizes=sizes,
         objects=objects,
-        left_out=notes,
+        left_out=left,
+        notes=_notes(objects, sizes, path),
     )
 
 
@@ -117,7 +135,8 @@ def _read_objects(
     annotations: Records, image_ids: Ints, category_ids: Ints, path: Path
 ) -> tuple[Objects, tuple[LeftOut, ...]]:
     ids = _numbers(annotations, "id", f"{path}: annotations", default=range(1, len(annotations) + 1))
-    boxes = _read_boxes(annotations, ids, path)
+    polygons = _read_polygons(annotations, ids, path) if are_rotated(annotations) else None
+    boxes = _read_boxes(annotations, ids, path) if polygons is None else _boxes_beside(annotations, polygons)
     pictures = _positions(_numbers(annotations, "image_id", f"{path}: annotations"), image_ids)
     categories = _numbers(annotations, "category_id", f"{path}: annotations")
     labels = _positions(categories, category_ids)
@@ -130,7 +149,7 @@ def _read_objects(
     def place(number: int) -> str:
         return f"annotation {ids[number]} of {path.name}"
 
-    usable, notes = sort_out(boxes, place)
+    usable, notes = sort_out(boxes, place) if polygons is None else sort_out_polygons(polygons, place)
     homeless = usable & (pictures < 0)
     notes += left_out("objects of pictures that are not listed", homeless, place)
     kept = usable & ~homeless
@@ -141,11 +160,53 @@ def _read_objects(
         boxes=boxes[kept],
         labels=labels[kept],
         crowd=_flags(annotations, "iscrowd")[kept],
+        difficult=_flags(annotations, "difficult")[kept],
         ignore=_flags(annotations, "ignore")[kept],
         areas=areas[kept],
         ids=ids[kept],
+        polygons=None if polygons is None else polygons[kept],
     )
     return objects, notes
+
+
+def are_rotated(annotations: Records) -> bool:
+    """Tell whether annotations are those of rotated objects: some have four corners or an rbox, none has a mask."""
+    forms = {_form(record) for record in annotations}
+    return "rotated" in forms and "mask" not in forms
+
+
+def _form(record: dict[str, Any]) -> str:
+    outline, box = record.get("segmentation"), record.get("bbox")
+    if "poly" in record or (isinstance(box, list) and len(box) == 5):
+        return "rotated"
+    if isinstance(outline, list) and outline:
+        corners = outline[0] if len(outline) == 1 and isinstance(outline[0], list) else outline
+        return "rotated" if len(corners) == 8 and not isinstance(corners[0], list) else "mask"
+    return "mask" if isinstance(outline, dict) and not record.get("iscrowd") else "upright"
+
+
+def _read_polygons(annotations: Records, ids: Ints, path: Path) -> Floats:
+    """Return (N, 4, 2) corners as written."""
+    return to_polygons(
+        [coco_outline(record, f"annotation {k} of {path}") for k, record in zip(ids, annotations, strict=True)]
+    )
+
+
+def _boxes_beside(annotations: Records, polygons: Floats) -> Floats:
+    """Return (N, 4) x, y, width, height: those written beside polygons (N, 4, 2), else the hulls of these."""
+    boxes = polygon_hulls(polygons)
+    for number, record in enumerate(annotations):
+        box = record.get("bbox")
+        if isinstance(box, list) and len(box) == 4:
+            boxes[number] = [_real(value) for value in box]
+    return boxes
+
+
+def _notes(objects: Objects, sizes: Ints, path: Path) -> tuple[str, ...]:
+    if objects.polygons is None or objects.ids is None:
+        return ()
+    ids = objects.ids
+    return note_outside(objects.polygons, sizes[objects.pictures], lambda k: f"annotation {ids[k]} of {path.name}")
 
 
 def _flags(annotations: Records, key: str) -> Any:

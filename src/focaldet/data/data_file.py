@@ -11,28 +11,25 @@ from typing import Any
 
 import yaml
 
-from focaldet.data.dataset import Dataset
-from focaldet.data.folders import (
-    NoSplitError,
-    check_pictures,
-    listed_pictures,
-    open_coco,
-    open_folder,
-    open_yolo,
-    pictures_in,
-    yolo_classes,
-)
+from focaldet.data.dataset import Dataset, Kind
+from focaldet.data.folders import open_coco, open_folder, open_yolo
+from focaldet.data.listing import NoSplitError, check_pictures, class_list, listed_pictures, pictures_in
 from focaldet.errors import FocaldetError
 
+YOLO_FORMATS = (None, "yolo", "yolo-obb")
 
-def open_data_file(path: Path, split: str, format: str | None = None) -> Dataset:
+
+def open_data_file(
+    path: Path, split: str, format: str | None = None, kind: Kind | None = None, *, with_ignored: bool = True
+) -> Dataset:
     """Open a split as a data.yaml describes it.
 
     * `train`, `val`: a folder, a COCO json, or a text file that lists pictures; relative to `path` or to the file.
       A list of folders is taken for YOLO. Without both, the file's own folder is looked into.
-    * `names`: the classes of YOLO labels by number. `classes`: the classes that count, in their order; for YOLO labels
-      without `names` they are the names.
-    * `ignored`: classes whose objects are neither to be found nor background.
+    * `names`: the classes of YOLO labels by number, and all that other label files may name. `classes`: the classes
+      that count, in their order; for YOLO labels without `names` they are the names.
+    * `ignored`: classes whose objects are neither to be found nor background; `with_ignored` says whether they become
+      that, or stay classes like others.
 
     Raises:
         NoSplitError: the file does not have this split.
@@ -42,28 +39,43 @@ def open_data_file(path: Path, split: str, format: str | None = None) -> Dataset
     format = format or content.get("format")
     names = _names(content, path)
     classes = _strings(content, "classes", path)
-    dataset = _open_split(path, content, split, format, names or classes)
-    dataset = dataset.with_ignored(_strings(content, "ignored", path) or [])
-    return dataset if classes is None or (names is None and dataset.format == "yolo") else dataset.with_classes(classes)
+    dataset = _open_split(path, content, split, format, kind, names, classes)
+    if with_ignored:
+        dataset = dataset.with_ignored(_strings(content, "ignored", path) or [])
+    if classes is None or (names is None and dataset.format in YOLO_FORMATS):
+        return dataset
+    return dataset.with_classes(classes)
+
+
+def ignored_classes(path: Path) -> list[str]:
+    """Return the classes that a data.yaml names as `ignored`."""
+    return _strings(_load(path), "ignored", path) or []
 
 
 def _open_split(
-    path: Path, content: dict[str, Any], split: str, format: str | None, names: list[str] | None
+    path: Path,
+    content: dict[str, Any],
+    split: str,
+    format: str | None,
+    kind: Kind | None,
+    names: list[str] | None,
+    classes: list[str] | None,
 ) -> Dataset:
     base = path.parent / str(content.get("path") or ".")
     base = base if base.is_dir() else path.parent  # the YOLO world's `path` may be of another machine
     entry = content.get(split) or (content.get("valid") if split == "val" else None)
     if entry is None and not content.get("train") and not content.get("val"):
-        return open_folder(base, split, format)
+        return open_folder(base, split, format, kind, names)
     if entry is None:
         raise NoSplitError(f"{path} names no {split!r}")
     targets = [_target(base, str(one), path) for one in (entry if isinstance(entry, list) else [entry])]
     if targets[0].suffix == ".json":
         return check_pictures(open_coco(targets[0], split))
-    if format in (None, "yolo") and (names is not None or yolo_classes(base)) and all(map(_has_yolo_labels, targets)):
+    numbered = names or classes or class_list(base)
+    if format in YOLO_FORMATS and numbered is not None and all(map(_has_yolo_labels, targets)):
         pictures = [picture for target in targets for picture in _pictures_of(target, base)]
-        return open_yolo(pictures, names or yolo_classes(base) or [], split, path)
-    return open_folder(targets[0], split, format)
+        return open_yolo(pictures, numbered, split, path)
+    return open_folder(targets[0], split, format, kind, names or class_list(base), whole=True)
 
 
 def _has_yolo_labels(target: Path) -> bool:

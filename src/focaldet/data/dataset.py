@@ -17,17 +17,29 @@ import numpy.typing as npt
 
 from focaldet.data.pictures import read_picture
 from focaldet.errors import UsageError, did_you_mean
+from focaldet.geometry.quads import cross_themselves, quad_areas
+from focaldet.results.tables import TruthTable, picture_key
 from focaldet.structures import Sample
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Format = Literal["coco", "yolo", "voc"]
+Format = Literal["coco", "dota", "yolo", "yolo-obb", "voc", "hrsc", "icdar"]
+Kind = Literal["hbox", "rbox"]
+"""Boxes that a recipe is about: upright or rotated."""
 
 ANY_CLASS = -1
 """Label of a region that is to be ignored whatever a detector finds there (`ignored` in data.yaml)."""
 
-FORMAT_NAMES: dict[str, str] = {"coco": "COCO json", "yolo": "YOLO labels", "voc": "VOC xml"}
+FORMAT_NAMES: dict[str, str] = {
+    "coco": "COCO json",
+    "dota": "DOTA labelTxt",
+    "yolo": "YOLO labels",
+    "yolo-obb": "YOLO-OBB labels",
+    "voc": "VOC xml",
+    "hrsc": "HRSC xml",
+    "icdar": "ICDAR quadrilaterals",
+}
 
 
 @dataclass(frozen=True)
@@ -59,12 +71,15 @@ class Dataset:
         sizes: (P, 2) height and width as the file says.
         starts: (P + 1,); the objects of picture p are `starts[p]` to `starts[p + 1]`.
         corners: (N, 4, 2) float32 corners, as annotated; of upright boxes clockwise from the upper left.
-        boxes: (N, 4) float64 x, y, width, height as written, so that scores are those of the file to the last bit.
+        boxes: (N, 4) float64 x, y, width, height as written, so that scores are those of the file to the last bit; of
+            rotated objects their hulls.
         labels: (N,) 0 to C-1, or ANY_CLASS.
         crowd, difficult, ignore: (N,) flags. A crowd is a region full of objects.
         areas: (N,) areas for scoring, the file's own where it has them.
         object_ids: (N,) annotation numbers.
         left_out: what the files hold and the dataset does not.
+        polygons: (N, 4, 2) float64 corners as written, where objects are rotated; None where they are upright.
+        notes: what else is to be said of how the files were taken, a clause each.
     """
 
     classes: tuple[str, ...]
@@ -87,6 +102,8 @@ class Dataset:
     areas: Floats
     object_ids: Ints
     left_out: tuple[LeftOut, ...] = ()
+    polygons: Floats | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -96,6 +113,11 @@ class Dataset:
     def num_objects(self) -> int:
         """Objects of all pictures, crowds and ignored ones included."""
         return len(self.labels)
+
+    @property
+    def kind(self) -> Kind:
+        """Whether objects are upright or rotated."""
+        return "hbox" if self.polygons is None else "rbox"
 
     @property
     def counts(self) -> Ints:
@@ -143,6 +165,24 @@ class Dataset:
             index=index,
             name=self.name(index),
             original=(image.shape[0], image.shape[1]),
+            rotated=self.polygons is not None,
+        )
+
+    def as_kind(self, kind: Kind) -> Dataset:
+        """Return the dataset for recipes of a kind: rotated objects by their hulls, or upright ones as rectangles."""
+        if kind == self.kind:
+            return self
+        if kind == "rbox":
+            return replace(
+                self,
+                polygons=xywh_to_polygons(self.boxes),
+                notes=(*self.notes, "upright boxes are taken as rotated ones"),
+            )
+        return replace(
+            self,
+            corners=xywh_to_corners(self.boxes),
+            polygons=None,
+            notes=(*self.notes, "rotated objects are taken by their upright hulls"),
         )
 
     def select(self, indices: Sequence[int] | Ints) -> Dataset:
@@ -249,6 +289,27 @@ class Dataset:
                 annotations.append(annotation | {"ignore": 1} if ignore[k] else annotation)
         return annotations
 
+    def to_truth(self) -> TruthTable:
+        """Return the objects as truth for scoring rotated detections: corners as written.
+
+        What a detector may find without gain or loss counts as difficult; a region to be ignored becomes a difficult
+        object of every class.
+        """
+        polygons = xywh_to_polygons(self.boxes) if self.polygons is None else self.polygons
+        free = self.crowd | self.difficult | self.ignore
+        any_class = self.labels == ANY_CLASS
+        rows = np.repeat(np.arange(self.num_objects), np.where(any_class, len(self.classes), 1))
+        starts = np.repeat(np.flatnonzero(np.diff(rows, prepend=-1)), np.bincount(rows, minlength=self.num_objects))
+        labels = np.where(any_class[rows], np.arange(len(rows)) - starts, self.labels[rows])
+        return TruthTable(
+            pictures=tuple(picture_key(self.name(index)) for index in range(len(self))),
+            classes=self.classes,
+            polygons=polygons[rows],
+            owners=self.object_pictures[rows],
+            labels=labels,
+            difficult=free[rows],
+        )
+
     def describe(self) -> str:
         """Return what was recognized, in a line (more where something was left out)."""
         per_class = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
@@ -256,12 +317,14 @@ class Dataset:
         shown = [f"{self.classes[k]} {per_class[k]}" for k in order[:6]]
         if len(order) > 6:
             shown.append(f"{len(order) - 6} more")
-        empty = int((self.counts == 0).sum())
+        empty, difficult = int((self.counts == 0).sum()), int(self.difficult.sum())
         line = (
             f"{self.source} ({FORMAT_NAMES[self.format]}, {self.split}): {len(self)} pictures, {empty} of them without "
             f"objects; {self.num_objects} objects in {len(self.classes)} classes ({', '.join(shown)})"
+            + (f", {difficult} of them difficult" if difficult else "")
         )
-        return "\n".join([line, *(f"  left out: {note}" for note in self.left_out)])
+        taken = [f"  {note}" for note in self.notes]
+        return "\n".join([line, *taken, *(f"  left out: {note}" for note in self.left_out)])
 
     def _object_place(self, number: int) -> str:
         picture = int(np.searchsorted(self.starts, number, side="right")) - 1
@@ -278,6 +341,7 @@ class Dataset:
             ignore=self.ignore[objects],
             areas=self.areas[objects],
             object_ids=self.object_ids[objects],
+            polygons=None if self.polygons is None else self.polygons[objects],
         )
 
 
@@ -287,21 +351,23 @@ class Objects:
 
     Attributes:
         pictures: (N,) index of each object's picture.
-        boxes: (N, 4) float64 x, y, width, height.
+        boxes: (N, 4) float64 x, y, width, height; None where `polygons` are given, means their hulls.
         labels: (N,).
         crowd, difficult, ignore: (N,) flags; None means none.
         areas: (N,); None means width times height.
         ids: (N,); None means 1 to N.
+        polygons: (N, 4, 2) float64 corners of rotated objects.
     """
 
     pictures: Ints
-    boxes: Floats
+    boxes: Floats | None
     labels: Ints
     crowd: Bools | None = None
     difficult: Bools | None = None
     ignore: Bools | None = None
     areas: Floats | None = None
     ids: Ints | None = None
+    polygons: Floats | None = None
 
 
 def build_dataset(
@@ -317,12 +383,19 @@ def build_dataset(
     sizes: Ints,
     objects: Objects,
     left_out: tuple[LeftOut, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
     """Put what a reader found into a Dataset; within a picture the objects keep their order in the file."""
     total = len(objects.labels)
     none = np.zeros(total, dtype=bool)
     order = np.argsort(objects.pictures, kind="stable")
-    areas = objects.boxes[:, 2] * objects.boxes[:, 3] if objects.areas is None else objects.areas
+    polygons = objects.polygons
+    if objects.boxes is None:
+        assert polygons is not None
+        boxes = polygon_hulls(polygons)
+    else:
+        boxes = objects.boxes
+    areas = boxes[:, 2] * boxes[:, 3] if objects.areas is None else objects.areas
     name_bytes, name_ends = pack_names(names)
     return Dataset(
         classes=tuple(classes),
@@ -336,8 +409,8 @@ def build_dataset(
         ids=np.arange(1, len(names) + 1) if ids is None else ids,
         sizes=sizes.reshape(-1, 2),
         starts=_starts(np.bincount(objects.pictures, minlength=len(names))),
-        corners=xywh_to_corners(objects.boxes[order]),
-        boxes=objects.boxes[order],
+        corners=xywh_to_corners(boxes[order]) if polygons is None else polygons[order].astype(np.float32),
+        boxes=boxes[order],
         labels=objects.labels[order],
         crowd=none if objects.crowd is None else objects.crowd[order],
         difficult=none if objects.difficult is None else objects.difficult[order],
@@ -345,6 +418,8 @@ def build_dataset(
         areas=areas[order],
         object_ids=np.arange(1, total + 1) if objects.ids is None else objects.ids[order],
         left_out=left_out,
+        polygons=None if polygons is None else polygons[order],
+        notes=notes,
     )
 
 
@@ -375,15 +450,42 @@ def sort_out(boxes: Floats, place: Callable[[int], str]) -> tuple[Bools, tuple[L
     return finite & ~negative & ~flat, tuple(itertools.chain(*notes))
 
 
+def sort_out_polygons(polygons: Floats, place: Callable[[int], str]) -> tuple[Bools, tuple[LeftOut, ...]]:
+    """Return which polygons (N, 4, 2) are of use, (N,), and notes on the others: crossing themselves, without area."""
+    crossing = cross_themselves(polygons)
+    flat = ~crossing & (quad_areas(polygons) == 0)
+    notes = (
+        *left_out("objects whose polygon crosses itself", crossing, place),
+        *left_out("objects without area", flat, place),
+    )
+    return ~crossing & ~flat, notes
+
+
+def note_outside(polygons: Floats, sizes: Ints, place: Callable[[int], str]) -> tuple[str, ...]:
+    """Return a note on the polygons (N, 4, 2) that reach out of their pictures, of (N, 2) height and width."""
+    beyond = np.any((polygons < 0) | (polygons > sizes[:, None, ::-1]), axis=(1, 2))
+    return tuple(f"kept: {note}" for note in left_out("objects that reach out of their picture", beyond, place))
+
+
+def polygon_hulls(polygons: Floats) -> Floats:
+    """Return x, y, width, height (N, 4) of the upright hulls of polygons (N, 4, 2)."""
+    low, high = polygons.min(axis=1), polygons.max(axis=1)
+    return np.concatenate([low, high - low], axis=1)
+
+
+def xywh_to_polygons(boxes: Floats) -> Floats:
+    """Turn (N, 4) x, y, width, height into (N, 4, 2) float64 corners, clockwise from the upper left."""
+    x1, y1 = boxes[:, 0], boxes[:, 1]
+    x2, y2 = x1 + boxes[:, 2], y1 + boxes[:, 3]
+    return np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
+
+
 def xywh_to_corners(boxes: Floats) -> npt.NDArray[np.float32]:
     """Turn (N, 4) x, y, width, height into (N, 4, 2) corners, clockwise on the screen from the upper left.
 
     The sum is taken in float64 and rounded once, as the reference reader does (spec section 10).
     """
-    x1, y1 = boxes[:, 0], boxes[:, 1]
-    x2, y2 = x1 + boxes[:, 2], y1 + boxes[:, 3]
-    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).astype(np.float32)
-    return corners.reshape(-1, 4, 2)
+    return xywh_to_polygons(boxes).astype(np.float32)
 
 
 def pack_names(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Ints]:

@@ -1,17 +1,18 @@
-"""Read DOTA's labels, a text file a picture, and COCO json with rotated boxes, as truth for scoring."""
+"""Read DOTA's labels, a text file a picture, into a Dataset or as truth for scoring, and COCO json as such truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from focaldet.data.dataset import Bools, Floats, left_out
+from focaldet.data.dataset import Dataset, LeftOut, sort_out_polygons
+from focaldet.data.rotated import RotatedObjects, build_rotated
 from focaldet.errors import FocaldetError, did_you_mean
-from focaldet.geometry.quads import cross_themselves, quad_areas
 from focaldet.results.coco import check_coco_truth
 from focaldet.results.dota import in_dota_order
 from focaldet.results.polygon_json import coco_outline, to_polygons
@@ -19,23 +20,117 @@ from focaldet.results.tables import Ints, TruthTable, picture_key
 
 HEADERS = ("imagesource:", "gsd:")
 """How the two lines start that DOTA puts above the objects."""
+UPRIGHT = re.compile(r"hbb|rec", re.IGNORECASE)
+"""In the names of DOTA's folders of upright boxes."""
 EXPECTED = "x1 y1 x2 y2 x3 y3 x4 y4 class difficult"
+
+
+class LabelledObject(NamedTuple):
+    """One object of a file: 8, 5 or 4 numbers, its class, whether it is difficult, where it stands."""
+
+    outline: list[float]
+    name: str
+    difficult: bool
+    place: str
+
+
+def read_dota(
+    pictures: Sequence[Path],
+    labels: Path,
+    split: str,
+    source: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    beside: Sequence[Path] = (),
+    all_labels: bool = False,
+) -> Dataset:
+    """Read the labels of some pictures; lines are as `read_label_folder` says.
+
+    Args:
+        pictures: their files, no two of one stem.
+        labels: the folder of the label files; each picture needs its own, an empty one where it has no object.
+        split: "train" or "val", for the record.
+        source: folder or file to name in messages.
+        classes: names by label; None takes those that the files of this folder and of those `beside` it name, in the
+            devkit's order.
+        beside: label folders of the other splits.
+        all_labels: whether each label file should have its picture; those that have none are then counted.
+
+    Raises:
+        FocaldetError: a line is wrong, a picture has no label file, or a class is not among `classes`.
+    """
+    paths = {path.stem: path for path in labels.glob("*.txt")}
+    missing = [picture for picture in pictures if picture.stem not in paths]
+    if missing:
+        raise FocaldetError(
+            f"{len(missing)} of the {len(pictures)} pictures of {source} have no label file in {labels}, the first is "
+            f"{missing[0].name}; an empty file stands for a picture without objects"
+        )
+    found = RotatedObjects()
+    for number, picture in enumerate(pictures):
+        for one in read_label_file(paths[picture.stem]):
+            found.add(number, one.outline, one.name, one.difficult, one.place)
+    used = {picture.stem for picture in pictures}
+    unused = sorted(stem for stem in paths if stem not in used)
+    if classes is None:
+        others = [paths[stem] for stem in unused] + [path for folder in beside for path in folder.glob("*.txt")]
+        classes = in_dota_order({*found.names, *class_names(others)})
+    lonely = (LeftOut("label files without a picture", len(unused), str(paths[unused[0]])),) if unused else ()
+    return build_rotated(
+        found,
+        pictures=pictures,
+        classes=classes,
+        format="dota",
+        split=split,
+        source=source,
+        left_out=lonely if all_labels else (),
+    )
+
+
+def read_label_file(path: Path) -> list[LabelledObject]:
+    """Read one label file; lines are as `read_label_folder` says."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise FocaldetError(f"{path}: cannot be read as text ({fault})") from fault
+    return [
+        _read_line(line, f"{path}:{number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lower().startswith(HEADERS)
+    ]
+
+
+def class_names(paths: Iterable[Path]) -> set[str]:
+    """Return every class that label files name; what is wrong with a line shows when its file is read."""
+    rows = (
+        line.split() for path in paths for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    )
+    return {words[8] for words in rows if len(words) in (9, 10)}
 
 
 def label_folder(path: Path) -> Path | None:
     """Return where a folder's label files are: in its labelTxt or labelTxt-v1.0 or the like, or in itself.
 
+    mmrotate's tiles have them in `annfiles`, DOTA's archives of v1.5 and v2.0 in a folder such as
+    labelTxt-v1.5/DOTA-v1.5_train, beside one of upright boxes.
+
     Raises:
         FocaldetError: there are several such folders.
     """
     if (path / "labelTxt").is_dir():
-        return path / "labelTxt"
+        return label_folder(path / "labelTxt") or path / "labelTxt"
     folders = sorted(folder for folder in path.glob("labelTxt*") if folder.is_dir())
+    folders = folders or [folder for folder in (path / "annfiles",) if folder.is_dir()]
     if len(folders) > 1:
         raise FocaldetError(f"{path} holds {' and '.join(folder.name for folder in folders)}; name one of them")
     if folders:
         return label_folder(folders[0])
-    return path if any(path.glob("*.txt")) else None
+    if any(path.glob("*.txt")):
+        return path
+    if not path.name.startswith("labelTxt"):
+        return None
+    inner = [folder for folder in path.iterdir() if not UPRIGHT.search(folder.name) and any(folder.glob("*.txt"))]
+    return inner[0] if len(inner) == 1 else None
 
 
 def read_label_folder(folder: str | Path, pictures: str | Path | None = None) -> TruthTable:
@@ -59,7 +154,7 @@ def read_label_folder(folder: str | Path, pictures: str | Path | None = None) ->
     if place is None:
         raise FocaldetError(f"{folder} holds neither label files, such as P0003.txt, nor a folder labelTxt with them")
     paths = sorted(place.glob("*.txt")) if pictures is None else _listed(place, Path(pictures))
-    tables = [_read_labels(path) for path in paths]
+    tables = [read_label_file(path) for path in paths]
     objects = [one for table in tables for one in table]
     return _to_table(
         [path.stem for path in paths],
@@ -94,7 +189,7 @@ def read_coco_polygons(content: Any, where: str) -> TruthTable:
     for number, item in enumerate(content["annotations"]):
         place = f"{where}: annotation {number}"
         difficult = any(bool(item.get(mark)) for mark in ("iscrowd", "ignore", "difficult"))
-        objects.append(_Object(coco_outline(item, place), classes[item["category_id"]], difficult, place))
+        objects.append(LabelledObject(coco_outline(item, place), classes[item["category_id"]], difficult, place))
         owners.append(place_of[item["image_id"]])
     return _to_table(
         list(names.values()),
@@ -109,31 +204,11 @@ def picture_name(image: Any) -> str:
     return picture_key(str(image.get("file_name", image["id"])))
 
 
-def sort_out_polygons(polygons: Floats, places: Sequence[str]) -> tuple[Bools, tuple[str, ...]]:
-    """Return which polygons (N, 4, 2) are of use, (N,), and notes on the others: crossing themselves, without area."""
-    crossing = cross_themselves(polygons)
-    flat = ~crossing & (quad_areas(polygons) == 0)
-    notes = (
-        *left_out("objects whose polygon crosses itself", crossing, lambda k: places[k]),
-        *left_out("objects without area", flat, lambda k: places[k]),
-    )
-    return ~crossing & ~flat, tuple(f"left out: {note}" for note in notes)
-
-
-class _Object(NamedTuple):
-    """One object of a file: 8, 5 or 4 numbers, its class, whether it is difficult, where it stands."""
-
-    outline: list[float]
-    name: str
-    difficult: bool
-    place: str
-
-
 def _to_table(
-    pictures: Sequence[str], classes: tuple[str, ...], objects: Sequence[_Object], owners: Ints
+    pictures: Sequence[str], classes: tuple[str, ...], objects: Sequence[LabelledObject], owners: Ints
 ) -> TruthTable:
     polygons = to_polygons([one.outline for one in objects])
-    kept, notes = sort_out_polygons(polygons, [one.place for one in objects])
+    kept, notes = sort_out_polygons(polygons, lambda k: objects[k].place)
     label_of = {name: label for label, name in enumerate(classes)}
     return TruthTable(
         pictures=tuple(pictures),
@@ -142,7 +217,7 @@ def _to_table(
         owners=owners[kept],
         labels=np.array([label_of[one.name] for one in objects], dtype=np.int64)[kept],
         difficult=np.array([one.difficult for one in objects], dtype=np.bool_)[kept],
-        notes=notes,
+        notes=tuple(f"left out: {note}" for note in notes),
     )
 
 
@@ -163,19 +238,7 @@ def _listed(folder: Path, pictures: Path) -> list[Path]:
     return [there[key] for key in keys]
 
 
-def _read_labels(path: Path) -> list[_Object]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise FocaldetError(f"{path}: cannot be read as text ({fault})") from fault
-    return [
-        _read_line(line, f"{path}:{number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.lower().startswith(HEADERS)
-    ]
-
-
-def _read_line(line: str, place: str) -> _Object:
+def _read_line(line: str, place: str) -> LabelledObject:
     words = line.split()
     try:
         corners = [float(word) for word in words[:8]]
@@ -184,4 +247,4 @@ def _read_line(line: str, place: str) -> _Object:
         corners, difficult = [], 0
     if len(words) not in (9, 10) or len(corners) != 8 or not all(map(math.isfinite, corners)) or difficult < 0:
         raise FocaldetError(f"{place} reads {line.strip()[:80]!r}; expected is {EXPECTED}")
-    return _Object(corners, words[8], difficult != 0, place)
+    return LabelledObject(corners, words[8], difficult != 0, place)

@@ -2,36 +2,73 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from focaldet.data.coco import read_coco
-from focaldet.data.dataset import FORMAT_NAMES, Dataset
-from focaldet.data.voc import read_voc
-from focaldet.data.yolo import read_yolo
+from focaldet.data.dataset import FORMAT_NAMES, Dataset, Kind
+from focaldet.data.dota import label_folder, read_dota
+from focaldet.data.hrsc import is_rotated, read_hrsc
+from focaldet.data.icdar import read_icdar
+from focaldet.data.listing import (
+    ALIASES,
+    NoSplitError,
+    check_pictures,
+    class_list,
+    list_file,
+    listed_pictures,
+    pictures_in,
+    with_own_names,
+)
+from focaldet.data.voc import parse_xml, read_voc
+from focaldet.data.yolo import has_rotated_labels, read_yolo
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-"""Files that count as pictures where a folder is listed."""
+Opener = Callable[[], Dataset]
+Listing = Callable[[], list[Path]]
 
-ALIASES = {"train": ("train", "training", "trainval"), "val": ("val", "valid", "validation", "test", "testing")}
-"""What a split may be called, the best name first."""
-
-
-class NoSplitError(FocaldetError):
-    """The data set is there but does not have this split."""
+PICTURE_FOLDERS = ("images", "AllImages", "JPEGImages")
+ROTATED_FORMATS = ("dota", "yolo-obb", "hrsc", "icdar")
+"""Those that are taken for rotated recipes where a folder holds several, the first before the others."""
 
 
-def open_folder(root: Path, split: str, format: str | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Place:
+    """Where a split is looked for.
+
+    Attributes:
+        root: the folder.
+        split: "train" or "val".
+        names: the class names that were given, or None.
+        whole: whether all pictures of the folder are the split if no list in it says otherwise.
+    """
+
+    root: Path
+    split: str
+    names: Sequence[str] | None = None
+    whole: bool = False
+
+
+def open_folder(
+    root: Path,
+    split: str,
+    format: str | None = None,
+    kind: Kind | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    whole: bool = False,
+) -> Dataset:
     """Open a split of a folder.
 
     Args:
         root: the folder.
         split: "train" or "val".
         format: decides where several formats fit.
+        kind: where several fit, those with boxes of this kind come first.
+        names: class names, for label files that do not bring their own.
+        whole: whether the folder is the split, unless a list in it says otherwise.
 
     Raises:
         NoSplitError: it has a format that is known, but not this split.
@@ -39,17 +76,36 @@ def open_folder(root: Path, split: str, format: str | None = None) -> Dataset:
     """
     if format is not None and format not in FINDERS:
         raise UsageError(f"format={format!r} is not known{did_you_mean(format, FINDERS)}; use {', '.join(FINDERS)}")
+    place = Place(root, split, names, whole)
     fitting = {name: find for name, find in FINDERS.items() if format in (None, name)}
-    found = {name: opener for name, find in fitting.items() if (opener := find(root, split)) is not None}
-    if len(found) > 1:
-        names = " and ".join(FORMAT_NAMES[name] for name in found)
-        raise FocaldetError(
-            f"{root} holds {names}; say which one counts by a data.yaml with a line such as 'format: {min(found)}'"
-        )
+    found = {name: opener for name, find in fitting.items() if (opener := find(place)) is not None}
     if not found:
-        _complain(root, split, fitting)
-    (opener,) = found.values()
-    return check_pictures(opener())
+        _complain(place, fitting)
+    name = _choose(root, list(found), kind)
+    dataset = check_pictures(found[name]())
+    if len(found) == 1:
+        return dataset
+    others = " and ".join(FORMAT_NAMES[other] for other in found if other != name)
+    own = "rbox" if name in ROTATED_FORMATS else "hbox"
+    wanted = f" for its {'upright' if kind == 'hbox' else 'rotated'} boxes" if kind == own else ""
+    note = f"the folder holds {others} too; {FORMAT_NAMES[name]} is taken{wanted}, format= decides"
+    return replace(dataset, notes=(note, *dataset.notes))
+
+
+def _choose(root: Path, found: list[str], kind: Kind | None) -> str:
+    """Return the format that counts of those that fit a folder."""
+    if len(found) == 1:
+        return found[0]
+    rotated = [name for name in ROTATED_FORMATS if name in found]
+    if (kind == "rbox" and rotated) or len(rotated) == len(found):
+        return rotated[0]
+    left = [name for name in found if kind is None or name not in rotated]
+    if len(left) > 1:
+        names = " and ".join(FORMAT_NAMES[name] for name in left)
+        raise FocaldetError(
+            f"{root} holds {names}; say which one counts by a data.yaml with a line such as 'format: {min(left)}'"
+        )
+    return left[0]
 
 
 def open_coco(path: Path, split: str, stems: set[str] | None = None) -> Dataset:
@@ -73,72 +129,8 @@ def open_yolo(pictures: Sequence[Path], classes: Sequence[str], split: str, sour
     return read_yolo(pictures, classes, split, source)
 
 
-def check_pictures(dataset: Dataset) -> Dataset:
-    """Return the dataset if every picture of it exists.
-
-    Each folder is listed once: 100,000 pictures take a fraction of a second.
-
-    Raises:
-        FocaldetError: pictures are missing; the sentence gives their number and names the first.
-    """
-    files: dict[str, set[str]] = defaultdict(set)
-    missing = []
-    for index in range(len(dataset)):
-        place, name = os.path.split(dataset.name(index))
-        if place not in files and (dataset.folder / place).is_dir():
-            files[place] = set(os.listdir(dataset.folder / place))
-        if name not in files[place]:
-            missing.append(dataset.name(index))
-    if missing:
-        raise FocaldetError(
-            f"{len(missing)} of the {len(dataset)} pictures of {dataset.source} do not exist in {dataset.folder}, "
-            f"the first is {missing[0]}; add them or take them out of the file"
-        )
-    return dataset
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Return every picture below a folder, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
-def listed_pictures(lines: Path, folders: Sequence[Path]) -> list[Path]:
-    """Return the pictures that a text file lists, a line each: paths relative to the text file, or stems.
-
-    Args:
-        lines: the text file; what follows a blank in a line is not looked at (VOC has a flag there).
-        folders: where to look for stems.
-
-    Raises:
-        FocaldetError: one of them does not exist.
-    """
-    entries = [line.split(maxsplit=1)[0] for line in lines.read_text().splitlines() if line.strip()]
-    by_stem = {path.stem: path for folder in folders if folder.is_dir() for path in pictures_in(folder)}
-    found = []
-    for entry in entries:
-        path = lines.parent / entry
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            found.append(path)
-        elif stem in by_stem:
-            found.append(by_stem[stem])
-        else:
-            raise FocaldetError(f"picture {entry} of {lines} does not exist in {', '.join(map(str, folders))}")
-    return found
-
-
-def yolo_classes(root: Path) -> list[str] | None:
-    """Return the names that a text file of the folder gives to the class numbers, a line each; None without one."""
-    for name in ("classes.txt", "labels/classes.txt", "obj.names"):
-        if (root / name).is_file():
-            return [line.strip() for line in (root / name).read_text().splitlines() if line.strip()]
-    return None
-
-
-Opener = Callable[[], Dataset]
-
-
-def _find_coco(root: Path, split: str) -> Opener | None:
+def _find_coco(place: Place) -> Opener | None:
+    root, split = place.root, place.split
     for alias in ALIASES[split]:
         paths = _jsons_of(root, alias)
         if len(paths) > 1:
@@ -176,23 +168,23 @@ def _listed_stems(root: Path, split: str) -> set[str] | None:
     )
 
 
-def _find_yolo(root: Path, split: str) -> Opener | None:
-    pictures = _yolo_pictures(root, split)
-    if pictures is None:
+def _find_yolo(place: Place, rotated: bool = False) -> Opener | None:
+    pictures = _yolo_pictures(place.root, place.split)
+    if pictures is None or has_rotated_labels(pictures()) != rotated:
         return None
 
     def opener() -> Dataset:
-        classes = yolo_classes(root)
+        classes = place.names or class_list(place.root)
         if classes is None:
             raise FocaldetError(
-                f"nothing in {root} names the class numbers of its labels; add a classes.txt, a name a line"
+                f"nothing in {place.root} names the class numbers of its labels; add a classes.txt, a name a line"
             )
-        return open_yolo(pictures(), classes, split, root)
+        return open_yolo(pictures(), classes, place.split, place.root)
 
     return opener
 
 
-def _yolo_pictures(root: Path, split: str) -> Callable[[], list[Path]] | None:
+def _yolo_pictures(root: Path, split: str) -> Listing | None:
     """Return what lists the pictures of a split, None where the folder is not laid out for YOLO or lacks the split."""
     for alias in ALIASES[split]:
         for tail, labels in ((f"images/{alias}", f"labels/{alias}"), (f"{alias}/images", f"{alias}/labels")):
@@ -203,27 +195,153 @@ def _yolo_pictures(root: Path, split: str) -> Callable[[], list[Path]] | None:
     return None
 
 
-def _find_voc(root: Path, split: str) -> Opener | None:
-    if not (root / "Annotations").is_dir():
+def _find_voc(place: Place) -> Opener | None:
+    root = place.root
+    if not (root / "Annotations").is_dir() or _has_rotated_xml(root / "Annotations"):
         return None
-    for alias in ALIASES[split]:
-        for lines in (root / f"ImageSets/Main/{alias}.txt", root / f"{alias}.txt"):
-            if lines.is_file():
-                folders = [root / "JPEGImages", root / "images"]
-                return lambda lines=lines: read_voc(listed_pictures(lines, folders), root, split)  # type: ignore[misc]
+    lines = list_file((root / "ImageSets/Main", root), place.split)
+    if lines is None:
+        return None
+    folders = [root / "JPEGImages", root / "images"]
+    return lambda: read_voc(listed_pictures(lines, folders), root, place.split)
+
+
+def _find_hrsc(place: Place) -> Opener | None:
+    """Find HRSC2016 by its lists or by its folders Train and Test, and VOC's layout with rotated boxes."""
+    root = place.root
+    parts = {"train": root / "Train", "val": root / "Test"}
+    for base in (root, root / "FullDataSet", parts[place.split]):
+        if not (base / "Annotations").is_dir() or not _has_rotated_xml(base / "Annotations"):
+            continue
+        lists = (root / "ImageSets", root / "ImageSets/Main", root)
+        inner = replace(place, root=base, whole=place.whole or base == parts[place.split])
+        listing = _listing(inner, lists)
+        if listing is not None:
+            return lambda base=base, listing=listing: read_hrsc(  # type: ignore[misc]
+                listing(), base / "Annotations", place.split, root, place.names or class_list(root)
+            )
     return None
 
 
-FINDERS: dict[str, Callable[[Path, str], Opener | None]] = {"coco": _find_coco, "yolo": _find_yolo, "voc": _find_voc}
+def _has_rotated_xml(folder: Path) -> bool:
+    """Tell by the first xml with an object whether boxes are rotated; what is no xml shows when it is read."""
+    for path in sorted(folder.glob("*.xml")):
+        try:
+            rotated = is_rotated(parse_xml(path))
+        except FocaldetError:
+            continue
+        if rotated is not None:
+            return rotated
+    return False
 
 
-def _complain(root: Path, split: str, finders: dict[str, Callable[[Path, str], Opener | None]]) -> None:
+def _find_dota(place: Place) -> Opener | None:
+    """Find label files in labelTxt (or annfiles) beside pictures, a folder a split or with lists of the splits."""
+    for alias in ALIASES[place.split]:
+        if _has_labels(place.root / alias):
+            return _dota_opener(place, place.root / alias, lambda part=alias: _all_pictures(place.root / part))  # type: ignore[misc]
+    root = place.root.parent if _is_label_folder(place.root) else place.root
+    if not _has_labels(root):
+        return None
+    listing = _listing(replace(place, root=root), (root,))
+    return None if listing is None else _dota_opener(place, root, listing)
+
+
+def _dota_opener(place: Place, part: Path, listing: Listing) -> Opener:
+    def opener() -> Dataset:
+        named = place.root if _is_label_folder(place.root) else part
+        labels, pictures = _label_files(named), listing()
+        if not pictures:
+            raise FocaldetError(f"{part} has label files in {labels}, but no pictures; put them into {part / 'images'}")
+        others = [_label_files(folder) for folder in _split_folders(place.root) if folder != part]
+        names = place.names or class_list(place.root)
+        all_labels = list_file((part,), place.split) is None
+        return read_dota(pictures, labels, place.split, place.root, names, beside=others, all_labels=all_labels)
+
+    return opener
+
+
+def _split_folders(root: Path) -> list[Path]:
+    return [root / alias for names in ALIASES.values() for alias in names if _has_labels(root / alias)]
+
+
+def _is_label_folder(folder: Path) -> bool:
+    return folder.name.startswith("labelTxt") or folder.name == "annfiles"
+
+
+def _has_labels(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_label_folder(inner) and inner.is_dir() for inner in folder.iterdir())
+
+
+def _label_files(folder: Path) -> Path:
+    """Return where a folder's label files are; a folder without any is that of pictures without objects."""
+    return label_folder(folder) or folder
+
+
+def _find_icdar(place: Place) -> Opener | None:
+    """Find gt_*.txt in `gt` beside pictures, a folder a split or with lists, or in the challenge's own folders."""
+    root, split = place.root, place.split
+    for base in (*(root / alias for alias in ALIASES[split]), root):
+        listing = _listing(replace(place, root=base, whole=place.whole or base != root), (base,))
+        if any((base / "gt").glob("gt_*.txt")) and listing is not None:
+            return lambda base=base, listing=listing: read_icdar(listing(), base / "gt", split, root)  # type: ignore[misc]
+    pictures, labels = (root / name for name in ICDAR_FOLDERS[split])
+    if pictures.is_dir() and labels.is_dir():
+        return lambda: read_icdar(with_own_names(pictures_in(pictures)), labels, split, root)
+    return None
+
+
+ICDAR_FOLDERS = {
+    "train": ("ch4_training_images", "ch4_training_localization_transcription_gt"),
+    "val": ("ch4_test_images", "Challenge4_Test_Task1_GT"),
+}
+"""Pictures and labels of ICDAR 2015, challenge 4, as they are handed out."""
+
+
+def _listing(place: Place, lists: Sequence[Path]) -> Listing | None:
+    """Return what lists the pictures of a split: a text file in one of the folders, or else all, if that is the split.
+
+    A folder without any list is taken as a training set.
+    """
+    lines = list_file(lists, place.split)
+    if lines is not None:
+        folders = list(_picture_folders(place.root))
+        return lambda: with_own_names(listed_pictures(lines, folders))
+    if any(list_file(lists, split) for split in ALIASES) or not (place.whole or place.split == "train"):
+        return None
+    return lambda: _all_pictures(place.root)
+
+
+def _all_pictures(root: Path) -> list[Path]:
+    return with_own_names([path for folder in _picture_folders(root) for path in pictures_in(folder)])
+
+
+def _picture_folders(root: Path) -> Iterator[Path]:
+    """Return where a folder has its pictures: in `images` or the like, else in itself."""
+    folders = [root / name for name in PICTURE_FOLDERS if (root / name).is_dir()]
+    yield from folders or [root]
+
+
+FINDERS: Mapping[str, Callable[[Place], Opener | None]] = {
+    "coco": _find_coco,
+    "dota": _find_dota,
+    "yolo": _find_yolo,
+    "yolo-obb": lambda place: _find_yolo(place, rotated=True),
+    "voc": _find_voc,
+    "hrsc": _find_hrsc,
+    "icdar": _find_icdar,
+}
+
+
+def _complain(place: Place, finders: Mapping[str, Callable[[Place], Opener | None]]) -> None:
+    root, split = place.root, place.split
     other = "val" if split == "train" else "train"
-    if any(find(root, other) is not None for find in finders.values()):
+    if any(find(replace(place, split=other)) is not None for find in finders.values()):
         raise NoSplitError(
             f"{root} has a {other} split but no {split} split; name its pictures in a {split}.txt or a data.yaml"
         )
     raise FocaldetError(
         f"{root} is no data set of a known format for {split}: expected instances_{split}.json with images/ (COCO), "
-        f"labels/ with images/ (YOLO) or Annotations/ with JPEGImages/ (VOC), the last two with {split}.txt"
+        f"labelTxt/ with images/ (DOTA), labels/ with images/ (YOLO), Annotations/ with JPEGImages/ (VOC, HRSC) or gt/ "
+        f"with images/ (ICDAR), the splits named by {split}.txt"
     )

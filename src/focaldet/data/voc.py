@@ -43,7 +43,7 @@ def read_voc(pictures: Sequence[Path], folder: Path, split: str, classes: Sequen
     table, sizes = _Table(), []
     for number, picture in enumerate(pictures):
         path = folder / "Annotations" / f"{picture.stem}.xml"
-        root = _parse(path)
+        root = parse_xml(path)
         sizes.append(_size_of(root) or read_size(picture))
         for place, element in enumerate(root.iter("object"), 1):
             _add_object(table, element, number, f"object {place} of {path}")
@@ -74,11 +74,12 @@ def read_voc(pictures: Sequence[Path], folder: Path, split: str, classes: Sequen
 
 def class_names(folder: Path) -> list[str]:
     """Return every class that an xml of the folder names, sorted."""
-    roots = (_parse(path) for path in (folder / "Annotations").glob("*.xml"))
-    return sorted({_text(element, "name", "an object") for root in roots for element in root.iter("object")})
+    roots = (parse_xml(path) for path in (folder / "Annotations").glob("*.xml"))
+    return sorted({text_in(element, "name", "an object") for root in roots for element in root.iter("object")})
 
 
-def _parse(path: Path) -> ElementTree.Element:
+def parse_xml(path: Path) -> ElementTree.Element:
+    """Parse a label file; one that is missing or no xml is a sentence."""
     try:
         return ElementTree.parse(path).getroot()
     except FileNotFoundError as error:
@@ -94,12 +95,17 @@ def _size_of(root: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _add_object(table: _Table, element: ElementTree.Element, picture: int, place: str) -> None:
-    x1, y1, x2, y2 = (_number(element, f"bndbox/{key}", place) for key in ("xmin", "ymin", "xmax", "ymax"))
     table.pictures.append(picture)
-    table.boxes.append((x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1))
-    table.names.append(_text(element, "name", place))
+    table.boxes.append(voc_box(element, place))
+    table.names.append(text_in(element, "name", place))
     table.difficult.append(element.findtext("difficult", "0").strip() not in ("", "0"))
     table.places.append(place)
+
+
+def voc_box(element: ElementTree.Element, place: str) -> tuple[float, float, float, float]:
+    """Return x, y, width, height of an object's `bndbox`."""
+    x1, y1, x2, y2 = (number_in(element, f"bndbox/{key}", place) for key in ("xmin", "ymin", "xmax", "ymax"))
+    return x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1
 
 
 def _label(name: str, label_of: dict[str, int], place: str) -> int:
@@ -108,15 +114,17 @@ def _label(name: str, label_of: dict[str, int], place: str) -> int:
     return label_of[name]
 
 
-def _text(element: ElementTree.Element, key: str, place: str) -> str:
+def text_in(element: ElementTree.Element, key: str, place: str) -> str:
+    """Return the text of an element's child; an object without it is a sentence that says where it stands."""
     text = element.findtext(key, "").strip()
     if not text:
         raise FocaldetError(f"{place} has no <{key}>")
     return text
 
 
-def _number(element: ElementTree.Element, key: str, place: str) -> float:
-    text = _text(element, key, place)
+def number_in(element: ElementTree.Element, key: str, place: str) -> float:
+    """Return the number of an element's child, as `text_in` does its text."""
+    text = text_in(element, key, place)
     try:
         return float(text)
     except ValueError as error:
