@@ -42,7 +42,8 @@ def measure(what: list[str], *, quick: bool, devkit: Path | None) -> BenchReport
     torch.set_num_threads(1)
     peers, missing = importable_peers(devkit)
     machine = describe_machine(("focaldet", "torch", "numpy", "numba", *MODULES))
-    machine["command"] = f"`{shlex.join(['python', 'benchmarks/geometry.py', *sys.argv[1:]])}`"
+    words = ["FOLDER" if word == str(devkit) else word for word in sys.argv[1:]]
+    machine["command"] = f"`{shlex.join(['python', 'benchmarks/geometry.py', *words])}`"
     found = geometry.measure(geometry.QUICK if quick else geometry.FULL, peers, what, tell)
     found.notes += missing
     machine["load after"] = current_load()  # above 1: others were at work too
