@@ -30,7 +30,7 @@ from focaldet.engine.build import (
     build_update_rule,
 )
 from focaldet.engine.optimizer import Gradients
-from focaldet.models.anchors import AnchorShapes, TurnedShapes
+from focaldet.models.anchors import AnchorShapes
 from focaldet.models.retinanet import RetinaNet
 from focaldet.models.tensorflow import our_name
 from focaldet.recipes.dota import ROWS
@@ -67,8 +67,7 @@ def network_of(golden: Path, case: str) -> RetinaNet:
 
 
 def anchors_of(case: str) -> AnchorShapes:
-    shapes = build_anchors(RECIPES[case])
-    return shapes if isinstance(shapes, TurnedShapes) else replace(shapes, squares="rounded")
+    return build_anchors(RECIPES[case])
 
 
 def targets_of(stored: Any, case: str, tag: str) -> StageTargets:

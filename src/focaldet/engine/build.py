@@ -13,7 +13,7 @@ from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
 from focaldet.engine.optimizer import UpdateRule
 from focaldet.errors import FocaldetError, UsageError
-from focaldet.geometry.coders import decode_hbox
+from focaldet.geometry.coders import decode_hbox, encode_hbox
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
@@ -22,7 +22,7 @@ from focaldet.postprocess.detect import DetectRule
 from focaldet.recipes import Recipe
 from focaldet.structures import Batch, Sample
 from focaldet.targets.assign import AssignRule
-from focaldet.targets.encode import build_targets
+from focaldet.targets.encode import Convert, Encode, build_targets, enclosing_hboxes, enclosing_rboxes
 
 IGNORED_IOF = 0.5
 """Part of an anchor that must lie on an ignored object for it to leave the loss (our own recipes)."""
@@ -59,7 +59,8 @@ def build_anchors(recipe: Recipe) -> AnchorShapes:
     coded; one that compares rboxes has rboxes throughout.
     """
     if recipe.anchors in ("h21", "h55"):
-        return original_upright(more=recipe.anchors == "h55", coded=recipe.angle)
+        more = recipe.anchors == "h55"
+        return original_upright(more=more, coded=recipe.angle, squares=recipe.anchor_squares)
     if recipe.anchors in ("r90", "r90-crossed"):
         return original_turned(crossed=recipe.anchors == "r90-crossed")
     strides = tuple(2**level for level in recipe.levels)
@@ -123,10 +124,30 @@ def build_detect_rule(recipe: Recipe) -> DetectRule:
     return DetectRule(
         score=recipe.score,
         per_level=recipe.per_level,
+        per_level_of=recipe.per_level_of,
         nms=recipe.nms,
         nms_labels=recipe.nms_labels,
+        nms_equal=recipe.nms_equal,
+        max_per_class=recipe.max_per_class,
         max_detections=recipe.max_detections,
+        centres=recipe.centres,
+        refit=recipe.refit,
     )
+
+
+@dataclass(frozen=True)
+class TruthForms:
+    """As which boxes truth, annotated as boxes or polygons, takes part; see `build_targets`.
+
+    Attributes:
+        to_assign: makes the boxes that anchors are compared with.
+        to_regress: makes the boxes that deltas lead to.
+        encode: makes deltas of those.
+    """
+
+    to_assign: Convert
+    to_regress: Convert
+    encode: Encode
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,7 @@ class Collate:
         mean, std, channel_order, pad: as in the recipe.
         anchors: the model's anchors; None leaves the targets out.
         rule: how anchors get their truth.
-        own_size: whether places beyond a picture's own padded size are shut out of the loss.
+        truth: as which boxes the truth is compared with anchors and taught.
     """
 
     mean: tuple[float, ...]
@@ -146,13 +167,22 @@ class Collate:
     pad: int
     anchors: AnchorShapes | None
     rule: AssignRule
+    truth: TruthForms
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Put samples together and assign their truth to the anchors of the padded size."""
         batch = collate(samples, mean=self.mean, std=self.std, channel_order=self.channel_order, pad=self.pad)
         if self.anchors is not None:
             grid = self.anchors.grid_for((batch.images.shape[-2], batch.images.shape[-1]))
-            batch.targets = build_targets(grid, batch.truths, self.rule, batch.padded)
+            batch.targets = build_targets(
+                grid,
+                batch.truths,
+                self.rule,
+                batch.padded,
+                to_assign=self.truth.to_assign,
+                to_regress=self.truth.to_regress,
+                encode=self.truth.encode,
+            )
         return batch
 
 
@@ -165,7 +195,16 @@ def build_collate(recipe: Recipe, anchors: AnchorShapes | None) -> Collate:
         pad=recipe.pad,
         anchors=anchors,
         rule=build_assign_rule(recipe),
+        truth=build_truth_forms(recipe),
     )
+
+
+def build_truth_forms(recipe: Recipe) -> TruthForms:
+    """Return as which boxes the recipe's truth takes part."""
+    if recipe.kind == "hbox":
+        return TruthForms(enclosing_hboxes, enclosing_hboxes, encode_hbox)
+    to_assign = enclosing_hboxes if recipe.assign == "hull" else enclosing_rboxes
+    return TruthForms(to_assign, enclosing_rboxes, build_coder(recipe).encode)
 
 
 def build_update_rule(recipe: Recipe) -> UpdateRule:

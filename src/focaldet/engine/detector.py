@@ -16,6 +16,7 @@ from torch import Tensor
 from focaldet.data.pictures import picture_to_array, read_picture
 from focaldet.data.transforms import build_transform
 from focaldet.engine.build import (
+    build_coder,
     build_collate,
     build_criterion,
     build_detect_rule,
@@ -27,6 +28,7 @@ from focaldet.engine.build import (
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 from focaldet.geometry.hbox import hbox_to_corners
+from focaldet.geometry.rbox import rbox_to_polygon
 from focaldet.models.imagenet import imagenet_weights
 from focaldet.models.inference import prepare_for_inference
 from focaldet.models.retinanet import RetinaNet
@@ -67,6 +69,7 @@ class Detector:
         self.model = model.to(self.device)
         self._criterion = build_criterion(recipe)
         self._collate = build_collate(recipe, model.anchors)
+        self._coder = build_coder(recipe) if recipe.kind == "rbox" else None
         self._collate_bare = build_collate(recipe, None)
         self._transform = build_transform((recipe.test_size,), train=False)
         self._inference: RetinaNet | None = None
@@ -103,7 +106,8 @@ class Detector:
         if stages is None:
             stages = self.forward(batch.images)
         with torch.inference_mode():
-            return detect(stages, batch.sizes, batch.scales, build_detect_rule(self.recipe), self.classes)
+            rule, coder = build_detect_rule(self.recipe), self._coder
+            return detect(stages, batch.sizes, batch.scales, rule, self.classes, coder)
 
     def losses(self, images: Sequence[npt.NDArray[np.uint8]], truths: Sequence[Truth]) -> dict[str, Tensor]:
         """Return the losses of some pictures: "class", "box" and their sum "loss".
@@ -112,7 +116,7 @@ class Detector:
 
         Args:
             images: (H, W, in_channels) uint8 RGB pictures.
-            truths: as many; boxes (or polygons, whose hulls count) in their pixels.
+            truths: as many; hboxes, rboxes or polygons in their pixels, of which an upright recipe takes the hulls.
 
         Raises:
             FocaldetError: no picture, not as many truths, or one of another shape; a label without a class.
@@ -194,6 +198,7 @@ def as_sample(image: npt.NDArray[np.uint8], index: int, truth: Truth | None = No
     """Wrap a picture, and what is known of it, as a Sample."""
     truth = truth or empty_truth()
     boxes = truth.boxes.detach().float().cpu()
+    boxes = rbox_to_polygon(boxes).reshape(-1, 4, 2) if boxes.ndim == 2 and boxes.shape[1] == 5 else boxes
     count = len(boxes)
     ignored = torch.zeros(count, dtype=torch.bool) if truth.ignored is None else truth.ignored
     return Sample(
@@ -213,10 +218,10 @@ def check_truth(truth: Truth, num_classes: int, name: str) -> None:
     """Raise FocaldetError unless shapes fit together, boxes are finite and every label has a class."""
     boxes, labels = truth.boxes, truth.labels
     count = len(labels)
-    if boxes.shape not in ((count, 4), (count, 4, 2)) or labels.shape != (count,):
+    if boxes.shape not in ((count, 4), (count, 5), (count, 4, 2)) or labels.shape != (count,):
         raise FocaldetError(
             f"{name} has boxes of shape {tuple(boxes.shape)} and labels of shape {tuple(labels.shape)}; "
-            "they should be (G, 4) or (G, 4, 2), and (G,)"
+            "they should be (G, 4), (G, 5) or (G, 4, 2), and (G,)"
         )
     if truth.ignored is not None and truth.ignored.shape != (count,):
         raise FocaldetError(f"{name} has ignored of shape {tuple(truth.ignored.shape)}; it should be ({count},)")

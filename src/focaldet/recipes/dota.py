@@ -34,7 +34,6 @@ BASE = Recipe(
     claim="none",
     box_loss="smooth_l1",
     box_beta=1 / 9,
-    iou_floor=0.0,
     batch=1,
     normalize_over=1,
     lr=5e-4,
@@ -49,7 +48,11 @@ BASE = Recipe(
     images_per_epoch=27_000,
     sizes=((800, 800),),
     test_size=(800, 800),
+    per_level=None,
     nms=0.1,
+    nms_equal="suppress",
+    max_per_class=100,
+    max_detections=None,
 )
 H = replace(BASE, anchors="h21", assign="hull", pixels="plus_one", box_weight=0.2)
 R = replace(BASE, anchors="r90-crossed", assign="rbox")
@@ -78,7 +81,7 @@ ROWS: tuple[Recipe, ...] = (
     replace(H, row=4,  name="retinanet-h_r101d_1x_dota",      reported=64.73, source="cfgs_res101_dota_v9",  **H1, **ONE_SIDED, **R101),
     replace(H, row=5,  name="retinanet-h_r152d_1x_dota",      reported=65.79, source="cfgs_res152_dota_v12", **H1, **R152, box_weight=1.0),
     replace(H, row=6,  name="retinanet-h_r50d_1x_dota_atan",  reported=65.11, source="cfgs_res50_dota_v16",  **H1, box_loss="smooth_l1_atan"),
-    replace(H, row=7,  name="retinanet-h_r50d_1x_dota_180",   reported=64.10, source="cfgs_res50_dota_v15",  **H1, **ONE_SIDED, angle="tf180"),
+    replace(H, row=7,  name="retinanet-h_r50d_1x_dota_180",   reported=64.10, source="cfgs_res50_dota_v15",  **H1, **ONE_SIDED, angle="tf180", anchor_squares="rounded", refit="original-180"),
     replace(R, row=8,  name="retinanet-r_r50d_1x_dota",       reported=61.94, source="cfgs_res50_dota_v1",   **R1),
     replace(R, row=9,  name="retinanet-r_r50d_2x_dota",       reported=62.25, source="cfgs_res50_dota_v10",  **R2, **_over(8)),
     replace(R, row=10, name="retinanet-r_r50d_1x_dota_iou",   reported=62.69, source="cfgs_res50_dota_v5",   **R1, box_loss="iou_smooth_l1"),

@@ -98,6 +98,8 @@ class Recipe:
     anchor_angle: Literal["none", "oc", "oc-negative", "le90", "le135"] | None = None
     """How octave anchors of rotated recipes are written as rboxes; "none": w along x. None: those that are assigned by
     hulls in the recipe's `angle`, others with w along x."""
+    anchor_squares: Literal["alike", "rounded"] = "alike"
+    """Which side of a square H anchor is w: everywhere the same, or what float32 rounding makes of it (quirk)."""
     angle: Literal["le90", "le135", "oc", "oc-negative", "tf90", "tf180"] = "le90"
     """Form in which rotated boxes are coded; see docs/conventions.md."""
     proj_xy: bool = False
@@ -132,7 +134,7 @@ class Recipe:
     """Where smooth L1 turns from square to straight."""
     box_weight: float = 1.0
     iou_floor: float = 1e-6
-    """Smallest IoU that iou_smooth_l1 believes; with 0 a box that misses its truth makes the loss infinite (quirk)."""
+    """Smallest IoU that iou_smooth_l1 believes; with 0 a box that misses its truth makes the loss infinite."""
     # --- training ---
     batch: int = 16
     """Pictures an update, over all processes."""
@@ -180,12 +182,23 @@ class Recipe:
     """Each with probability 0.5; "affine" scales by 0.7 to 1.4 and shifts, "color" changes brightness and contrast."""
     # --- answers ---
     score: float = 0.05
-    per_level: int = 1000
-    """At most so many (anchor, class) pairs a level go on to NMS."""
+    per_level: int | None = 1000
+    """At most so many (anchor, class) pairs a level go on to NMS; None: all that are over `score`."""
+    per_level_of: Literal["pairs", "anchors"] = "pairs"
+    """What is counted there: pairs, or anchors by their best class, of which all pairs over `score` go on."""
     nms: float = 0.5
+    nms_equal: Literal["keep", "suppress"] = "keep"
+    """Whether an IoU equal to `nms` suppresses a rotated box (quirk) or not."""
     nms_labels: Literal["separate", "offset"] = "separate"
     """How NMS keeps the classes apart: by comparing labels, or by shifting boxes in float32 (quirk)."""
-    max_detections: int = 100
+    max_per_class: int | None = None
+    """At most so many detections of a class and picture; None: all."""
+    max_detections: int | None = 100
+    """At most so many a picture, or tile; None: all."""
+    centres: Literal["free", "clamped"] = "free"
+    """clamped: centres of rotated boxes are moved into the picture before NMS, as mmrotate does."""
+    refit: Literal["none", "original-180"] = "none"
+    """original-180: rotated boxes outside the range are dropped and the corners of the others truncated (quirk)."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without data: a wrong value is one sentence now, not a traceback later."""
@@ -208,9 +221,12 @@ class Recipe:
             "epochs",
             "head_channels",
             "neck_channels",
+            "per_level",
+            "max_per_class",
             "max_detections",
         ):
-            demand(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0")
+            value = getattr(self, name)
+            demand(value is None or value > 0, f"{name}={value} must be above 0")
         demand(
             self.batch % self.normalize_over == 0,
             f"batch={self.batch} is no multiple of normalize_over={self.normalize_over}",
@@ -317,8 +333,12 @@ QUIRKS = (
     Quirk("warmup_until", "last", "last", "next"),
     Quirk("box_loss", "smooth_l1_one_sided", "smooth_l1", "smooth_l1"),
     Quirk("anchors", "r90-crossed", "r90", "r90"),
-    Quirk("iou_floor", 0.0, 0.0, 1e-6),
+    Quirk("anchor_squares", "rounded", "rounded", "alike"),
     Quirk("drop_from", "second", "second", "first"),
+    Quirk("nms_equal", "suppress", "suppress", "keep"),
+    Quirk("max_per_class", 100, 200, None),
+    Quirk("max_detections", None, None, 2000),
+    Quirk("refit", "original-180", "original-180", "none"),
 )
 
 FIXED_SETS = {"h21": 21, "h55": 55, "r90": 90, "r90-crossed": 90}
