@@ -9,15 +9,13 @@ is broken. 100,000 pairs a family take about five minutes of one core.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib.util
 import shlex
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +96,8 @@ def by_torch(function: Callable[..., torch.Tensor]) -> Callable[[Array, Array], 
 def peers() -> list[Contender]:
     """Return the other programs that are there."""
     makers = {"shapely": shapely, "cv2": opencv, "torchvision": torchvision, "detectron2": detectron2, "mmcv": mmcv}
-    return [make() for module, make in makers.items() if importlib.util.find_spec(module) is not None]
+    found = [make() for module, make in makers.items() if importlib.util.find_spec(module) is not None]
+    return [contender for contender in found if contender is not None]
 
 
 def shapely() -> Contender:
@@ -146,50 +145,39 @@ def torchvision() -> Contender:
     """box_iou with fmt="cxcywhr"."""
     from torchvision.ops import box_iou
 
-    def ious(boxes1: Array, boxes2: Array) -> Array:
-        first, second = torch.from_numpy(boxes1), torch.from_numpy(boxes2)
-        blocks = zip(first.split(8), second.split(8), strict=True)
-        return torch.cat([box_iou(*block, fmt="cxcywhr").diagonal() for block in blocks]).numpy()
-
-    return Contender("torchvision", ious, degrees, radians)
+    return Contender("torchvision", diagonal(partial(box_iou, fmt="cxcywhr")), degrees, radians)
 
 
-def detectron2() -> Contender:
-    """What pairwise_iou_rotated calls on a CPU."""
-    header = "layers/csrc/box_iou_rotated/box_iou_rotated_utils.h"
-    return Contender("detectron2", compiled("detectron2", header, "detectron2::", ""), degrees, radians)
+def detectron2() -> Contender | None:
+    """pairwise_iou_rotated, where the package's compiled operators are there."""
+    try:
+        from detectron2.layers.rotated_boxes import pairwise_iou_rotated
+
+        return Contender("detectron2", diagonal(pairwise_iou_rotated), degrees, radians)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
 
 
-def mmcv() -> Contender:
-    """What mmcv.ops.box_iou_rotated calls on a CPU, in its clockwise form."""
-    return Contender("mmcv", compiled("mmcv", "ops/csrc/common/box_iou_rotated_utils.hpp", "", ", 0"), float32)
-
-
-def compiled(package: str, header: str, namespace: str, mode: str) -> Callable[[Array, Array], Array]:
-    """Compile a package's own function for a pair of boxes from the header it ships, and run it on arrays of pairs.
-
-    So it needs g++, and none of the package's compiled operators, which many installations lack.
-    """
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.origin is not None
-    source = f"""
-        #include "{Path(spec.origin).parent / header}"
-        extern "C" void ious(const float* boxes1, const float* boxes2, float* answer, long n) {{
-            for (long i = 0; i < n; i++)
-                answer[i] = {namespace}single_box_iou_rotated<float>(boxes1 + 5 * i, boxes2 + 5 * i{mode});
-        }}"""
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "peer.so"
-        command = ["g++", "-O3", "-shared", "-fPIC", "-w", "-x", "c++", "-", "-o", str(library)]
-        subprocess.run(command, input=source, text=True, check=True)
-        function = ctypes.CDLL(str(library)).ious  # stays loaded when the file is gone
-    array = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
-    function.argtypes, function.restype = [array, array, array, ctypes.c_long], None
+def mmcv() -> Contender | None:
+    """box_iou_rotated in its clockwise form, where the package's compiled operators are there."""
+    try:
+        from mmcv.ops import box_iou_rotated
+    except ImportError:
+        return None
 
     def ious(boxes1: Array, boxes2: Array) -> Array:
-        answer = np.empty(len(boxes1), np.float32)
-        function(np.ascontiguousarray(boxes1), np.ascontiguousarray(boxes2), answer, len(answer))
-        return answer
+        answer = box_iou_rotated(torch.from_numpy(boxes1), torch.from_numpy(boxes2), aligned=True)
+        return np.asarray(answer.numpy())
+
+    return Contender("mmcv", ious, float32)
+
+
+def diagonal(pairwise: Callable[..., torch.Tensor]) -> Callable[[Array, Array], Array]:
+    """Take pairs, row by row, from a function of all pairs."""
+
+    def ious(boxes1: Array, boxes2: Array) -> Array:
+        blocks = zip(torch.from_numpy(boxes1).split(8), torch.from_numpy(boxes2).split(8), strict=True)
+        return torch.cat([pairwise(*block).diagonal() for block in blocks]).numpy()
 
     return ious
 
