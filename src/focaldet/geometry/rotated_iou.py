@@ -187,7 +187,8 @@ def hull_bounds(boxes: RboxTable) -> Tensor:
     half = torch.stack([a * cos.abs() + b * sin.abs(), a * sin.abs() + b * cos.abs()])
     centre = torch.stack([x, y])
     half = half + 1e-6 * (centre.abs() + half) + 1e-37  # more than float32 rounds, and where it knows only 0
-    bounds: Tensor = torch.cat([centre - half, centre + half])
+    # What lies beyond 3e38, where float32 has only infinity, counts as if it began there.
+    bounds: Tensor = torch.cat([(centre - half).clamp(max=3e38), (centre + half).clamp(min=-3e38)])
     return bounds.float()
 
 
@@ -240,45 +241,67 @@ def _mirrored_intersection(
     """Return the same for the center, cosine and sine of B in the frame of A, where B is turned by 0 to 90 degrees."""
     tan, cot = sin / cos.clamp(min=_smallest(cos)), cos / sin.clamp(min=_smallest(sin))
     run_w, rise_w, run_h, rise_h = second.a * cos, second.a * sin, second.b * sin, second.b * cos
+    rising, falling = _Direction(run_w, rise_w, tan, cot), _Direction(run_h, -rise_h, -cot, -tan)
     back, front, lower, upper = x - run_w, x + run_w, y - rise_w, y + rise_w
-    x0, y0, x1, y1 = back - run_h, lower + rise_h, front - run_h, upper + rise_h
-    x2, y2, x3, y3 = back + run_h, lower - rise_h, front + run_h, upper - rise_h
-    low = -first.a
-    in0, in1, in2, in3 = (x.clamp(low, first.a) for x in (x0, x1, x2, x3))
-    cut0, cut1, cut2, cut3 = in0 - x0, in1 - x1, in2 - x2, in3 - x3
-    strip, falling, inverse = (-first.b, first.b), -cot, -tan
-    twice = _edge(y0, cut0, y1, cut1, in1 - in0, tan, cot, strip)
-    twice = twice + _edge(y1, cut1, y3, cut3, in3 - in1, falling, inverse, strip)
-    twice = twice - _edge(y0, cut0, y2, cut2, in2 - in0, falling, inverse, strip)
-    twice = twice - _edge(y2, cut2, y3, cut3, in3 - in2, tan, cot, strip)
+    corners = (
+        _cut(back - run_h, lower + rise_h, first.a),
+        _cut(front - run_h, upper + rise_h, first.a),
+        _cut(back + run_h, lower - rise_h, first.a),
+        _cut(front + run_h, upper - rise_h, first.a),
+    )
+    strip = (-first.b, first.b)
+    twice = _edge(corners[0], corners[1], rising, strip) + _edge(corners[1], corners[3], falling, strip)
+    twice = twice - _edge(corners[0], corners[2], falling, strip) - _edge(corners[2], corners[3], rising, strip)
     return torch.minimum(0.5 * twice, torch.minimum(first.area, second.area)).relu()
 
 
-def _edge(
-    y0: Tensor,
-    cut0: Tensor,
-    y1: Tensor,
-    cut1: Tensor,
-    width: Tensor,
-    slope: Tensor,
-    inverse_slope: Tensor,
-    strip: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Return twice the integral E along one edge, whose ends were cut by X0 - x0 and X1 - x1, to `width`."""
-    y0, y1 = torch.addcmul(y0, cut0, slope), torch.addcmul(y1, cut1, slope)
+class _Corner(NamedTuple):
+    """A corner of B: its y, its x clamped to A, and by how much that moved it."""
+
+    y: Tensor
+    inside: Tensor
+    cut: Tensor
+
+
+class _Direction(NamedTuple):
+    """Of two parallel edges: half their run and rise, and the guarded quotients of the two."""
+
+    run: Tensor
+    rise: Tensor
+    slope: Tensor
+    inverse_slope: Tensor
+
+
+def _cut(x: Tensor, y: Tensor, a: Tensor) -> _Corner:
+    inside = x.clamp(-a, a)
+    return _Corner(y, inside, inside - x)
+
+
+def _edge(left: _Corner, right: _Corner, direction: _Direction, strip: tuple[Tensor, Tensor]) -> Tensor:
+    """Return twice the integral E along one edge."""
+    y0 = torch.addcmul(left.y, left.cut, direction.slope)
+    y1 = torch.addcmul(right.y, right.cut, direction.slope)
     inner0, inner1 = y0.clamp(*strip), y1.clamp(*strip)
-    both = inner0 + inner1
-    free = _free(inner1 - inner0, inverse_slope, width)
+    both, width = inner0 + inner1, right.inside - left.inside
+    free = _free(inner1 - inner0, width, left, right, direction)
     return torch.addcmul(width * both, free, y0 + y1 - both)
 
 
-def _free(climb: Tensor, inverse_slope: Tensor, width: Tensor) -> Tensor:
-    """Return climb * inverse_slope, at least 0 and at most width, with a gradient that is right where these are 0."""
-    free = climb * inverse_slope
-    if not free.requires_grad:
-        return torch.minimum(free, width).relu()  # the same numbers, several times faster
-    free = torch.where(free > width, width, free)  # on a vertical edge all are 0, and the gradient is that of free
-    return torch.where((climb == 0) | (free < 0), 0.0, free)  # on a level one outside the strip there is none
+def _free(climb: Tensor, width: Tensor, left: _Corner, right: _Corner, direction: _Direction) -> Tensor:
+    """Return the width over which an edge is inside both strips, where it climbs by `climb`.
+
+    A gradient needs it as a share of the edge: that of a vertical edge is well known where the width is lost in
+    rounding, and it is the share, not the width, by which turning the edge moves area.
+    """
+    if not climb.requires_grad:
+        return torch.minimum(climb * direction.inverse_slope, width).relu()
+    run, rise = (2 * _away_from_0(half) for half in direction[:2])
+    within = 1 - (left.cut.relu() + (-right.cut).relu()) / run
+    return 2 * direction.run * torch.minimum(climb / rise, within).relu()
+
+
+def _away_from_0(value: Tensor) -> Tensor:
+    return torch.where(value.abs() > _smallest(value), value, _smallest(value))
 
 
 def _sign(value: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ OUTWARDS = 1.0 + 1e-12
 """Hulls are this much too large, far more than float64 rounds: a pair outside each other's hull has no overlap."""
 OUTWARDS_FLOAT32, OUTWARDS_TINY = 1e-6, 1e-37
 """Bounds in float32 are moved outwards by this share of their size and this much: more than float32 rounds."""
+LARGEST = 3e38
+"""What lies beyond, where float32 has only infinity, counts as if it began here."""
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 32, 512
 LANES = 8
 """Numbers of a vector: lists are filled up to a multiple of it, or their last entries would run one by one."""
@@ -94,8 +96,10 @@ def hull_bounds(table):  # type: ignore[no-untyped-def]
         x, y, half_width, half_height = table[X, n], table[Y, n], table[HALF_WIDTH, n], table[HALF_HEIGHT, n]
         slack_x = OUTWARDS_FLOAT32 * (abs(x) + half_width) + OUTWARDS_TINY
         slack_y = OUTWARDS_FLOAT32 * (abs(y) + half_height) + OUTWARDS_TINY
-        bounds[LEFT, n], bounds[RIGHT, n] = x - half_width - slack_x, x + half_width + slack_x
-        bounds[TOP, n], bounds[BOTTOM, n] = y - half_height - slack_y, y + half_height + slack_y
+        bounds[LEFT, n] = min(x - half_width - slack_x, LARGEST)
+        bounds[TOP, n] = min(y - half_height - slack_y, LARGEST)
+        bounds[RIGHT, n] = max(x + half_width + slack_x, -LARGEST)
+        bounds[BOTTOM, n] = max(y + half_height + slack_y, -LARGEST)
     return bounds
 
 
