@@ -3,17 +3,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from focaldet.data.batch import normalize
 from focaldet.data.dataset import Dataset, Objects, build_dataset
 from focaldet.data.published import (
+    OriginalSteps,
     PublishedSteps,
+    extend_with_black,
     flip_sample,
     hboxes_to_corners,
     keep_ratio_size,
     resize_sample,
+    resize_sample_legacy,
+    short_side_size,
     training_view,
 )
 from focaldet.structures import Sample, round_up
@@ -142,3 +148,78 @@ def test_empty_pictures_only_where_asked_for_and_small_ones_never() -> None:
     assert training_view(dataset, empty_pictures=True).ids.tolist() == [1, 2]
     crowded = replace(dataset, crowd=np.ones(2, dtype=bool))
     assert training_view(crowded).counts.tolist() == [1]
+
+
+# --- DOTA rows ---
+
+
+def rotated_sample(image: np.ndarray, polygons: np.ndarray) -> Sample:
+    sample = sample_of(image, [[0, 0, 1, 1]] * len(polygons))
+    return replace(sample, corners=polygons.reshape(-1, 4, 2).astype(np.float32), rotated=True)
+
+
+@pytest.fixture
+def units(golden: Path) -> Any:
+    return np.load(golden / "tf/unit/rtr.npz")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("case", ["sq", "wide", "tall", "down"])
+def test_legacy_resize_equals_the_original(units: Any, case: str) -> None:
+    def of(name: str) -> np.ndarray:
+        return np.asarray(units[f"short_side_resize.{case}.{name}"])
+
+    short, longest = of("in.args").tolist()
+    sample = rotated_sample(of("in.img"), of("in.gt")[:, :8])
+    moved = resize_sample_legacy(sample, short_side_size(sample.size, (longest, short)))
+    assert moved.size == (int(of("out.2")), int(of("out.3")))
+    assert moved.image.dtype == np.float32
+    # two roundings of float32 at 255, where the original rounds in another order
+    assert np.abs(moved.image - of("out.0")).max() <= 2 * np.spacing(np.float32(255))
+    assert np.array_equal(moved.corners.reshape(-1, 8), of("out.1")[:, :8])
+
+
+@pytest.mark.golden
+def test_flip_equals_the_original(units: Any) -> None:
+    sample = rotated_sample(units["flip_left_to_right.in.img"], units["flip_left_to_right.in.gt"][:, :8])
+    flipped = flip_sample(sample)
+    assert np.array_equal(flipped.image, units["flip_left_to_right.out.0"])
+    assert np.array_equal(flipped.corners.reshape(-1, 8), units["flip_left_to_right.out.1"][:, :8])
+
+
+@pytest.mark.golden
+def test_network_input_is_as_recorded(golden: Path) -> None:
+    picture = np.load(golden / "tf/inputs.npz")["image.c"]
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    expected = (picture / np.float32(255) - mean.astype(np.float32)) / std.astype(np.float32)
+    assert expected.dtype == np.float32
+    images = normalize([picture], mean * 255, std * 255, pad=1, unit_range=True)
+    assert images.shape == (1, 3, *picture.shape[:2])
+    assert np.array_equal(images[0].permute(1, 2, 0).numpy(), expected)
+    floats = normalize([picture.astype(np.float32)], mean * 255, std * 255, pad=1, unit_range=True)
+    assert np.array_equal(floats.numpy(), images.numpy())
+    # the same numbers, rounded in another order
+    assert np.abs(normalize([picture], mean * 255, std * 255, pad=1).numpy() - images.numpy()).max() < 1e-6
+
+
+def test_corners_become_whole_numbers_first() -> None:
+    polygons = np.array([[10.9, 20.2, 50.0, 20.7, 50.9, 35.1, -10.5, 35.9]])
+    sample = rotated_sample(np.zeros((60, 60, 3), np.uint8), polygons)
+    moved = OriginalSteps(((80, 80),), flip=False)(sample, np.random.default_rng(0))
+    # 10 * 80 // 60 and so on; below zero floor division goes down
+    assert moved.corners.reshape(-1).tolist() == [13, 26, 66, 26, 66, 46, -14, 46]
+    assert moved.scale == (80 / 60, 80 / 60)
+    assert moved.rotated
+
+
+def test_small_tiles_are_stretched_in_training_and_extended_in_tests() -> None:
+    sample = rotated_sample(np.full((30, 50, 3), 90, np.uint8), np.array([[0, 0, 50, 0, 50, 30, 0, 30.0]]))
+    stretched = OriginalSteps(((80, 80),), flip=True)(sample, np.random.default_rng(0))
+    assert stretched.size == (80, 80)
+    assert stretched.corners.max() == 80
+    assert (stretched.image == 90).all()
+    tested = OriginalSteps(((80, 80),), flip=False, least=60)(sample, np.random.default_rng(0))
+    assert tested.size == (80, 80)
+    assert tested.corners[0, 2].tolist() == [66, 40]
+    assert (tested.image[:39, :65] == 90).all() and (tested.image[41:] == 0).all()
+    assert extend_with_black(sample.image, 30) is sample.image

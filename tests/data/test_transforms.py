@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from focaldet.data.published import PublishedSteps, hboxes_to_corners
+from focaldet.data.published import OriginalSteps, PublishedSteps, hboxes_to_corners
 from focaldet.data.transforms import (
     AUGMENTATIONS,
     Affine,
@@ -14,6 +14,7 @@ from focaldet.data.transforms import (
     Grey,
     Pipeline,
     Resize,
+    Rotate,
     Rotate90,
     VFlip,
     build_transform,
@@ -134,11 +135,19 @@ def test_grey_is_luminance() -> None:
 def test_published_steps_where_only_they_are_asked_for() -> None:
     assert build_transform(((1333, 800),), ("flip",), train=True) == PublishedSteps(((1333, 800),), flip=True)
     assert build_transform([(1333, 800)], ("flip", "color"), train=False) == PublishedSteps(((1333, 800),), flip=False)
+    original = build_transform([(800, 800)], ("flip",), train=True, resize="tensorflow", least=600)
+    assert original == OriginalSteps(((800, 800),), flip=True)
+    tested = build_transform([(800, 800)], ("flip",), train=False, resize="tensorflow", least=600)
+    assert tested == OriginalSteps(((800, 800),), flip=False, least=600)
 
 
 def test_a_step_that_does_not_exist() -> None:
-    with pytest.raises(UsageError, match=r"augment='rotate' is not known \(did you mean 'rotate90'\?\)"):
-        build_transform(((64, 64),), ("rotate",), train=True)
+    with pytest.raises(UsageError, match=r"augment='rotat90' is not known \(did you mean 'rotate90'\?\)"):
+        build_transform(((64, 64),), ("rotat90",), train=True)
+    with pytest.raises(
+        UsageError, match=r"resize='tensorflow' goes with augment=\[flip\] or none, not with flip, grey"
+    ):
+        build_transform(((64, 64),), ("flip", "grey"), train=True, resize="tensorflow")
 
 
 @pytest.mark.parametrize("names", [("affine", "color"), tuple(AUGMENTATIONS)])
@@ -153,3 +162,116 @@ def test_the_same_generator_gives_the_same_sample(names: tuple[str, ...]) -> Non
 def test_scale_follows_the_picture() -> None:
     moved = Pipeline((Resize(((240, 160),)), Rotate90(1.0)))(scene(80, 120, []), np.random.default_rng(0))
     assert moved.scale == (2.0, 2.0)
+
+
+# --- rotated objects ---
+
+
+def turned_scene(height: int, width: int, angle: float, sides: tuple[float, float] = (40.0, 16.0)) -> Sample:
+    """A black picture with one white rectangle in the middle, turned by an angle."""
+    middle = np.array([width, height]) / 2
+    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    x, y = np.meshgrid(np.arange(width) + 0.5 - middle[0], np.arange(height) + 0.5 - middle[1])
+    inside = (abs(x * along[0] + y * along[1]) < sides[0] / 2) & (abs(x * across[0] + y * across[1]) < sides[1] / 2)
+    ends = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    corners = [middle + s * sides[0] / 2 * along + t * sides[1] / 2 * across for s, t in ends]
+    sample = scene(height, width, [(0, 0, 1, 1)])
+    return Sample(
+        **{
+            **vars(sample),
+            "image": np.where(inside[:, :, None], 255, 0).astype(np.uint8).repeat(3, axis=2),
+            "corners": np.array([corners], dtype=np.float32),
+            "rotated": True,
+        }
+    )
+
+
+def directions(corners: np.ndarray) -> np.ndarray:
+    """Direction of the first side, as a unit vector of the doubled angle: the same for both ways to go along it."""
+    side = corners[1] - corners[0]
+    angle = 2 * np.arctan2(side[1], side[0])
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
+@settings(max_examples=100)
+@given(
+    names=st.sets(st.sampled_from([*GEOMETRIC, "rotate"])),
+    size=st.tuples(st.integers(90, 130), st.integers(90, 130)),
+    angle=st.floats(0, np.pi),
+    seed=st.integers(0, 10**6),
+)
+def test_corners_move_with_the_pixels(names: set[str], size: tuple[int, int], angle: float, seed: int) -> None:
+    """Centre and direction of the white pixels are those of the corners that come with them."""
+    sample = turned_scene(*size, angle)
+    moved = build_transform(((96, 96),), sorted(names), train=True)(sample, np.random.default_rng(seed))
+    assert moved.rotated
+    if len(moved.labels) == 0 or (moved.corners < 1).any() or (moved.corners > np.array(moved.size[::-1]) - 1).any():
+        return  # a part is cut off: then pixels cannot tell the whole
+    y, x = np.nonzero(moved.image[:, :, 0] > 185)  # above the grey of the canvas
+    points = np.stack([x, y], axis=1) + 0.5
+    # the threshold takes a third of a pixel off all round, and small rectangles have few pixels
+    assert np.abs(points.mean(axis=0) - moved.corners[0].mean(axis=0)).max() < 0.6
+    _, vectors = np.linalg.eigh(np.cov(points.T))
+    main = vectors[:, 1]
+    seen = np.array([main[0] ** 2 - main[1] ** 2, 2 * main[0] * main[1]])
+    assert np.abs(seen - directions(moved.corners[0])).max() < 0.12
+
+
+@pytest.mark.parametrize("name", [*GEOMETRIC, "rotate"])
+def test_one_move_equals_the_steps_in_sequence_for_corners(name: str) -> None:
+    for seed in range(10):
+        sample = turned_scene(100, 120, 0.3)
+        steps = (Resize(((96, 96),)), AUGMENTATIONS[name]())
+        joined = Pipeline(steps)(sample, np.random.default_rng(seed))
+        rng, apart = np.random.default_rng(seed), sample
+        for step in steps:
+            apart = step(apart, rng)
+        assert np.abs(joined.corners - apart.corners).max(initial=0) <= 2.0
+
+
+def test_flips_and_quarter_turns_of_corners_are_exact() -> None:
+    sample = turned_scene(80, 100, 0.4)
+    rng = np.random.default_rng(0)
+    x, y = sample.corners[0].T
+    assert np.array_equal(Flip(1.0)(sample, rng).corners[0], np.stack([100 - x, y], axis=1))
+    assert np.array_equal(VFlip(1.0)(sample, rng).corners[0], np.stack([x, 80 - y], axis=1))
+    quarter = move(sample, np.array([[0.0, -1, 80], [1, 0, 0], [0, 0, 1]]), (100, 80))
+    assert np.array_equal(quarter.corners[0], np.stack([80 - y, x], axis=1))
+
+
+def test_rotated_objects_are_kept_whole_or_dropped() -> None:
+    sample = turned_scene(100, 100, 0.0, (40.0, 20.0))  # from (30, 40) to (70, 60)
+    shift = np.array([[1.0, 0, -55], [0, 1, 0], [0, 0, 1]])
+    moved = move(sample, shift, (100, 100))
+    assert moved.corners[0, :, 0].tolist() == [-25, 15, 15, -25]  # 15 of 40 pixels are left, and nothing is cut
+    shift[0, 2] = -59  # 11 of 40, less than 0.3
+    assert len(move(sample, shift, (100, 100)).labels) == 0
+    flipped = Flip(1.0)(moved, np.random.default_rng(0))
+    half_out = move(flipped, np.array([[1.0, 0, 4], [0, 1, 0], [0, 0, 1]]), (100, 100))
+    assert len(half_out.labels) == 1  # 11 of the 15 pixels that the picture showed
+    thin = turned_scene(100, 100, 0.3, (40.0, 1.5))
+    assert len(move(thin, np.diag([0.5, 0.5, 1.0]), (50, 50)).labels) == 0
+
+
+def test_turning_by_any_angle() -> None:
+    sample = turned_scene(90, 120, 0.0)
+    for seed in range(20):
+        matrix, size = Rotate(probability=1.0).draw((90, 120), np.random.default_rng(seed))
+        assert size == (90, 120)
+        assert np.allclose(matrix @ (60, 45, 1), (60, 45, 1))
+        assert np.linalg.det(matrix[:2, :2]) == pytest.approx(1)
+        turned = move(sample, matrix, size)
+        sides = np.linalg.norm(turned.corners[0] - np.roll(turned.corners[0], -1, axis=0), axis=1)
+        assert np.allclose(sides, (40, 16, 40, 16), atol=1e-4)  # float32 of numbers about 100
+        assert turned.scale == pytest.approx((1.0, 1.0))
+    assert (
+        move(sample, Rotate(probability=1.0).draw((90, 120), np.random.default_rng(1))[0], (90, 120)).image == 116
+    ).any()
+
+
+def test_published_steps_keep_corners() -> None:
+    sample = turned_scene(60, 80, 0.5)
+    moved = build_transform(((160, 120),), ("flip",), train=True)(sample, np.random.default_rng(0))
+    one_way, other = sample.corners * 2, sample.corners * (-2, 2) + (160, 0)
+    assert any(np.array_equal(moved.corners, expected) for expected in (one_way, other.astype(np.float32)))
+    assert moved.size == (120, 160)

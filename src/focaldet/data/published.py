@@ -1,4 +1,8 @@
-"""What the COCO rows do to their data, step by step, each with its own rounding (spec section 10)."""
+"""What the published rows do to their data, step by step, each with its own rounding.
+
+COCO rows: `PublishedSteps` (`shared/spec/horizontal.md` section 10). DOTA rows: `OriginalSteps`, as the original
+rotated program does it in TensorFlow (`shared/spec/rotated.md` section 3).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from focaldet.data.dataset import Bools, Dataset
-from focaldet.data.warp import resize_bilinear
+from focaldet.data.warp import Picture, resize_bilinear
+from focaldet.geometry.resize import resize_legacy
 from focaldet.structures import Sample, Size
 
 Boxes = npt.NDArray[np.float32]
@@ -49,22 +55,98 @@ class PublishedSteps:
         return flip_sample(sample) if self.flip and rng.random() < 0.5 else sample
 
 
+@dataclass(frozen=True)
+class OriginalSteps:
+    """Resize to numbers between the levels, then perhaps flip: all that DOTA rows without augmentation do to a tile.
+
+    Attributes:
+        sizes: (longest side, shortest side); of several one is drawn.
+        flip: whether to mirror every other picture.
+        least: smaller pictures are first extended to this side with black, right and below, as the tests do; 0: never.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    flip: bool
+    least: int = 0
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample as the network is to see it, its picture in float32."""
+        limits = self.sizes[int(rng.integers(len(self.sizes)))] if len(self.sizes) > 1 else self.sizes[0]
+        sample = replace(sample, image=extend_with_black(sample.image, self.least))
+        sample = resize_sample_legacy(sample, short_side_size(sample.size, limits))
+        return flip_sample(sample) if self.flip and rng.random() < 0.5 else sample
+
+
+def short_side_size(size: Size, limits: tuple[int, int]) -> Size:
+    """Return the size whose shorter side is as asked, and whose longer side follows in whole pixels up to a limit.
+
+    Where the limit cuts it, the picture is stretched: with equal limits every picture becomes a square.
+
+    Args:
+        size: (height, width) of the picture.
+        limits: longest side, shortest side.
+
+    >>> short_side_size((45, 60), (100, 80)), short_side_size((600, 340), (800, 800))
+    ((80, 100), (800, 800))
+    """
+    height, width = size
+    longest, short = max(limits), min(limits)
+    if height < width:
+        return short, min(short * width // height, longest)
+    return min(short * height // width, longest), short
+
+
+def extend_with_black(image: Picture, least: int) -> Picture:
+    """Return a picture (H, W, channels) of at least `least` pixels a side, black where nothing was, right and below."""
+    missing = [max(least - side, 0) for side in image.shape[:2]]
+    return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)]) if any(missing) else image
+
+
+def resize_sample_legacy(sample: Sample, size: Size) -> Sample:
+    """Resize a picture as TensorFlow 1 did; corners become whole numbers, then those are scaled and rounded down.
+
+    Args:
+        sample: its corners are truncated towards zero, as they are in the program's data files.
+        size: new (height, width).
+    """
+    (height, width), (new_height, new_width) = sample.size, size
+    pixels = torch.from_numpy(sample.image.astype(np.float32)).permute(2, 0, 1)[None]
+    resized = resize_legacy(pixels, size)[0].permute(1, 2, 0)
+    corners = sample.corners.astype(np.int64) * (new_width, new_height) // (width, height)
+    return replace(
+        sample,
+        image=np.ascontiguousarray(resized.numpy()),
+        corners=corners.astype(np.float32),
+        scale=(sample.scale[0] * (new_width / width), sample.scale[1] * (new_height / height)),
+    )
+
+
 def resize_sample(sample: Sample, size: Size) -> Sample:
-    """Resize a picture; boxes are multiplied by the factor of each axis in float32, then clipped to the picture."""
+    """Resize a picture; boxes are multiplied by the factor of each axis in float32, then clipped to the picture.
+
+    Corners of rotated objects are not clipped: what a border cuts is no rectangle any more.
+    """
     (height, width), (new_height, new_width) = sample.size, size
     factors = new_width / width, new_height / height
-    boxes = sample.hboxes * np.array(factors * 2, dtype=np.float32)
-    limits = np.array((new_width, new_height) * 2, dtype=np.float32)
+    if sample.rotated:
+        corners = sample.corners * np.array(factors, dtype=np.float32)
+    else:
+        boxes = sample.hboxes * np.array(factors * 2, dtype=np.float32)
+        limits = np.array((new_width, new_height) * 2, dtype=np.float32)
+        corners = hboxes_to_corners(boxes.clip(0, limits))
     return replace(
         sample,
         image=resize_bilinear(sample.image, size),
-        corners=hboxes_to_corners(boxes.clip(0, limits)),
+        corners=corners,
         scale=(sample.scale[0] * factors[0], sample.scale[1] * factors[1]),
     )
 
 
 def flip_sample(sample: Sample) -> Sample:
-    """Mirror a picture left to right: x1' = W - x2, x2' = W - x1."""
+    """Mirror a picture left to right: x1' = W - x2, x2' = W - x1; of rotated objects x' = W - x for each corner."""
+    if sample.rotated:
+        mirrored = sample.corners * np.array((-1, 1), np.float32) + np.array((sample.size[1], 0), np.float32)
+        return replace(sample, image=sample.image[:, ::-1], corners=mirrored)
     boxes = sample.hboxes
     boxes[:, [0, 2]] = np.float32(sample.size[1]) - boxes[:, [2, 0]]
     return replace(sample, image=sample.image[:, ::-1], corners=hboxes_to_corners(boxes))

@@ -10,12 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from focaldet.data.published import PublishedSteps, hboxes_to_corners, keep_ratio_size
-from focaldet.data.warp import Matrix, Picture, place, resize_bilinear
+from focaldet.data.dataset import Bools, Floats
+from focaldet.data.published import OriginalSteps, PublishedSteps, hboxes_to_corners, keep_ratio_size
+from focaldet.data.warp import Matrix, Picture, keeps_axes, place, resize_bilinear, warp
 from focaldet.errors import UsageError, did_you_mean
+from focaldet.geometry.quads import quad_areas, shared_areas
 from focaldet.structures import Sample, Size
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "Grey",
     "Pipeline",
     "Resize",
+    "Rotate",
     "Rotate90",
     "VFlip",
     "build_transform",
@@ -100,6 +105,32 @@ class Rotate90(Geometric):
         for _ in range(quarters):  # clockwise on the screen: what was below comes to the left
             matrix = np.array([[0.0, -1, size[0]], [1, 0, 0], [0, 0, 1]]) @ matrix
             size = (size[1], size[0])
+        return matrix, size
+
+
+@dataclass(frozen=True)
+class Rotate(Geometric):
+    """Turn about the middle by any angle, on a canvas of the same size: corners of the picture are lost.
+
+    Upright boxes become the hulls of what they turn into, and so too large; it is meant for rotated objects.
+
+    Attributes:
+        largest: angle in radians up to which it turns, either way.
+        probability: of doing anything.
+    """
+
+    largest: float = np.pi
+    probability: float = 0.5
+
+    def draw(self, size: Size, rng: np.random.Generator) -> tuple[Matrix, Size]:
+        """Return the matrix and the same size."""
+        if rng.random() >= self.probability:
+            return np.eye(3), size
+        theta = rng.uniform(-self.largest, self.largest)  # clockwise on the screen, as y points down
+        turn = np.array([[np.cos(theta), -np.sin(theta)], [np.sin(theta), np.cos(theta)]])
+        middle = np.array([size[1], size[0]]) / 2
+        matrix = np.eye(3)
+        matrix[:2, :2], matrix[:2, 2] = turn, middle - turn @ middle
         return matrix, size
 
 
@@ -191,30 +222,32 @@ class Pipeline:
 def move(sample: Sample, matrix: Matrix, size: Size) -> Sample:
     """Move a sample's pixels and corners by a matrix onto a canvas.
 
-    Boxes are the corners' enclosing hboxes, cut to the canvas; one that shows less than VISIBLE_SHARE of its area, or
-    is thinner than a pixel, is dropped.
+    Upright boxes are the corners' enclosing hboxes, cut to the canvas; one that shows less than VISIBLE_SHARE of its
+    area, or is thinner than a pixel, is dropped. Rotated objects are kept whole or dropped: their corners may lie
+    beyond the canvas.
 
     Args:
         sample: picture and objects.
-        matrix: 3 x 3, axes to axes, from the picture to the canvas; it is brought to whole pixels.
+        matrix: 3 x 3, from the picture to the canvas; where it takes axes to axes, it is brought to whole pixels.
         size: (height, width) of the canvas.
     """
     if size == sample.size and np.array_equal(matrix, np.eye(3)):
         return sample
-    placement = place(matrix, sample.size, size)
-    matrix = placement.matrix
-    corners = sample.corners.astype(np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    limit = np.array([size[1], size[0]], dtype=np.float64)
-    visible_low, visible_high = low.clip(0, limit), high.clip(0, limit)
-    sides, visible = high - low, visible_high - visible_low
-    kept = (visible.prod(axis=1) >= VISIBLE_SHARE * sides.prod(axis=1)) & (visible >= 1).all(axis=1)
-    boxes = np.concatenate([visible_low, visible_high], axis=1)[kept].astype(np.float32)
-    stretch_x, stretch_y = np.abs(matrix[:2, :2]).sum(axis=0)
+    if keeps_axes(matrix):
+        placement = place(matrix, sample.size, size)
+        matrix, image = placement.matrix, placement.apply(sample.image)
+    else:
+        image = warp(sample.image, matrix, size)
+    moved = sample.corners.astype(np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+    if sample.rotated:
+        corners, kept = moved.astype(np.float32), _still_shown(sample, moved, size)
+    else:
+        corners, kept = _cut(moved, size)
+    stretch_x, stretch_y = np.hypot(matrix[0, :2], matrix[1, :2])
     return replace(
         sample,
-        image=placement.apply(sample.image),
-        corners=hboxes_to_corners(boxes),
+        image=image,
+        corners=corners[kept],
         labels=sample.labels[kept],
         crowd=sample.crowd[kept],
         difficult=sample.difficult[kept],
@@ -222,29 +255,74 @@ def move(sample: Sample, matrix: Matrix, size: Size) -> Sample:
     )
 
 
+def _cut(corners: Floats, size: Size) -> tuple[npt.NDArray[np.float32], Bools]:
+    """Return the corners (N, 4, 2) of the hulls of others, cut to a canvas, and (N,) which show enough."""
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    limit = np.array([size[1], size[0]], dtype=np.float64)
+    visible_low, visible_high = low.clip(0, limit), high.clip(0, limit)
+    sides, visible = high - low, visible_high - visible_low
+    kept = (visible.prod(axis=1) >= VISIBLE_SHARE * sides.prod(axis=1)) & (visible >= 1).all(axis=1)
+    boxes = np.concatenate([visible_low, visible_high], axis=1).astype(np.float32)
+    return hboxes_to_corners(boxes), kept
+
+
+def _still_shown(sample: Sample, moved: Floats, size: Size) -> Bools:
+    """Return (N,) which rotated objects are kept, by the share of what the picture shows that the canvas shows too.
+
+    So an object that the border of the picture cuts is not dropped by a mere flip. One thinner than a pixel is.
+    """
+    before, after = _share_within(sample.corners.astype(np.float64), sample.size), _share_within(moved, size)
+    longest = np.linalg.norm(moved - np.roll(moved, 1, axis=1), axis=2).max(axis=1, initial=0)
+    return np.asarray((after >= VISIBLE_SHARE * before) & (quad_areas(moved) >= longest))
+
+
+def _share_within(corners: Floats, size: Size) -> Floats:
+    """Return the share (N,) of quadrilaterals (N, 4, 2) that lies within a picture of (height, width)."""
+    height, width = size
+    frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+    return shared_areas(corners, np.broadcast_to(frame, corners.shape)) / np.maximum(quad_areas(corners), 1e-9)
+
+
 AUGMENTATIONS: dict[str, Callable[[], Transform]] = {
     "flip": Flip,
     "vflip": VFlip,
     "rotate90": Rotate90,
+    "rotate": Rotate,
     "affine": Affine,
     "color": Color,
     "grey": Grey,
 }
-"""What `augment` may name, in the order in which it is done: first what moves pixels, so that it is one move."""
+"""What `augment` may name, in the order in which it is done: first what moves pixels, so that it is one move.
+
+`flip` and `vflip` together are the flips of mmrotate: none, horizontal, vertical and diagonal, a quarter each.
+"""
 
 
-def build_transform(sizes: Sequence[tuple[int, int]], augment: Sequence[str] = (), *, train: bool) -> Transform:
+def build_transform(
+    sizes: Sequence[tuple[int, int]],
+    augment: Sequence[str] = (),
+    *,
+    train: bool,
+    resize: Literal["opencv", "tensorflow"] = "opencv",
+    least: int = 0,
+) -> Transform:
     """Return what is done to a sample between the file and the batch.
 
     Args:
         sizes: (longest side, shortest side), ratio kept; of several one is drawn for each picture.
         augment: names of AUGMENTATIONS, each with probability 0.5.
         train: False leaves the augmentation out.
+        resize: as OpenCV does, or as TensorFlow 1 and the original rotated program did (`published.OriginalSteps`).
+        least: of the latter, the side to which smaller pictures are extended when not training.
     """
     unknown = [name for name in augment if name not in AUGMENTATIONS]
     if unknown:
         raise UsageError(f"augment={unknown[0]!r} is not known{did_you_mean(unknown[0], AUGMENTATIONS)}")
     wanted = set(augment) if train else set()
+    if resize == "tensorflow":
+        if not wanted <= {"flip"}:
+            raise UsageError(f"resize='tensorflow' goes with augment=[flip] or none, not with {', '.join(augment)}")
+        return OriginalSteps(tuple(sizes), flip="flip" in wanted, least=0 if train else least)
     if wanted <= {"flip"}:
         return PublishedSteps(tuple(sizes), flip="flip" in wanted)
     steps = (build() for name, build in AUGMENTATIONS.items() if name in wanted)

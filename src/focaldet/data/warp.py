@@ -1,4 +1,4 @@
-"""Move pixels: resize as OpenCV does, and place a picture on a canvas by a matrix. No boxes here.
+"""Move pixels: resize as OpenCV does, place a picture on a canvas by a matrix, or turn it freely. No boxes here.
 
 Matrices are 3 x 3 and map continuous coordinates, in which the pixel in the upper left corner covers [0, 1]: its centre
 is at (0.5, 0.5).
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from focaldet.structures import Size
@@ -134,3 +135,32 @@ def _whole(ends: list[float], length: int) -> tuple[int, int]:
     """Round an interval to pixels of [0, length], at least one."""
     low = min(max(round(ends[0]), 0), length - 1)
     return low, min(max(round(ends[1]), low + 1), length)
+
+
+def keeps_axes(matrix: Matrix) -> bool:
+    """Whether a matrix takes axes to axes, so that `place` can do what it says."""
+    along, across = np.abs(matrix[[0, 1], [0, 1]]).max(), np.abs(matrix[[0, 1], [1, 0]]).max()
+    return bool(min(along, across) <= 1e-9 * max(along, across))
+
+
+def warp(image: Picture, matrix: Matrix, size: Size) -> Picture:
+    """Move a picture by any matrix, bilinear without antialiasing; what the picture does not cover is FILL.
+
+    Pillow does it, which is everywhere and keeps to 8 bits: 1024 x 1024 pixels take about 20 ms.
+
+    Args:
+        image: (H, W, channels).
+        matrix: 3 x 3, affine, from picture to canvas.
+        size: (height, width) of the canvas.
+    """
+    back = np.linalg.inv(matrix)[:2].ravel().tolist()
+    if image.shape[2] == 3:
+        return _warp_bands(Image.fromarray(np.ascontiguousarray(image)), back, size)
+    bands = [Image.fromarray(np.ascontiguousarray(image[:, :, band])) for band in range(image.shape[2])]
+    return np.stack([_warp_bands(band, back, size) for band in bands], axis=2)
+
+
+def _warp_bands(image: Image.Image, back: list[float], size: Size) -> Picture:
+    fill = (FILL,) * len(image.getbands())
+    moved = image.transform((size[1], size[0]), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR, fillcolor=fill)
+    return np.array(moved)
