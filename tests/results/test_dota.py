@@ -1,4 +1,4 @@
-"""Task 1 files and tiles."""
+"""Task 1 files; the names of tiles are in the doctests, and their merging in tests/postprocess/test_merge.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 
 from focaldet.errors import FocaldetError
 from focaldet.results.detections import Detections
-from focaldet.results.dota import DOTA_CLASSES, in_dota_order, merge_tiles, read_task1, write_task1
-from focaldet.results.tables import DetectionTable
+from focaldet.results.dota import DOTA_CLASSES, in_dota_order, read_task1, write_task1
 
 CLASSES = ("plane", "ship")
 SQUARE = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
@@ -25,17 +24,6 @@ def square_at(x: float, y: float) -> np.ndarray:
 def detections(image: str | None = "a/P1.png", shift: float = 0.0) -> Detections:
     boxes = torch.tensor([[30.0 + shift, 20, 20, 10, math.pi / 6], [60 + shift, 20, 20, 10, 0.0]])
     return Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor([1, 0]), CLASSES, image)
-
-
-def table(pictures: tuple[str, ...], rows: list[tuple[int, np.ndarray, float]]) -> DetectionTable:
-    return DetectionTable(
-        pictures=pictures,
-        classes=CLASSES,
-        polygons=np.array([row[1] for row in rows]).reshape(-1, 4, 2),
-        owners=np.array([row[0] for row in rows], dtype=np.int64),
-        labels=np.zeros(len(rows), dtype=np.int64),
-        scores=np.array([row[2] for row in rows], dtype=np.float64),
-    )
 
 
 def test_the_class_lists_are_the_devkits() -> None:
@@ -107,31 +95,3 @@ def test_folders_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "Task1_ship.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FocaldetError, match=r"Task1_ship\.txt: cannot be read as text"):
         read_task1(tmp_path)
-
-
-def test_tiles_come_back_to_their_scene() -> None:
-    """An object on the overlap of two tiles counts once; the tile at half scale is twice as large in the scene."""
-    found = table(
-        ("P1__1__0___0", "P1__1__50___20", "P1__0.5__100___0", "P2"),
-        [(0, square_at(55, 25), 0.8), (1, square_at(5, 5), 0.9), (2, SQUARE, 0.7), (3, SQUARE, 0.6)],
-    )
-    merged = merge_tiles(found, 0.1)
-    assert merged.pictures == ("P1", "P2")
-    assert merged.scores.tolist() == [0.9, 0.7, 0.6]
-    assert merged.owners.tolist() == [0, 0, 1]
-    assert np.array_equal(merged.polygons[0], square_at(55, 25))
-    assert np.array_equal(merged.polygons[1], 2 * square_at(100, 0))
-    assert merged.notes == ("merged 4 detections of 4 tiles and pictures into 3 of 2 scenes, NMS at IoU > 0.1",)
-    assert len(merge_tiles(found, 1.0)) == 4
-
-
-def test_classes_and_scenes_do_not_suppress_one_another() -> None:
-    found = table(("P1__1__0___0", "P2__1__0___0"), [(0, SQUARE, 0.8), (0, SQUARE, 0.9), (1, SQUARE, 0.7)])
-    found = DetectionTable(**{**vars(found), "labels": np.array([0, 1, 0])})
-    assert len(merge_tiles(found, 0.1)) == 3
-
-
-def test_no_tiles_and_bad_tiles() -> None:
-    assert len(merge_tiles(table((), []), 0.1)) == 0
-    with pytest.raises(FocaldetError, match="P1__0__0___0 was scaled by 0"):
-        merge_tiles(table(("P1__0__0___0",), [(0, SQUARE, 0.5)]), 0.1)

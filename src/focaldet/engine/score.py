@@ -13,8 +13,9 @@ from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.coco import OBJECT_CLASS, coco_scores
 from focaldet.metrics.dota import rotated_scores
 from focaldet.metrics.scores import Scores
+from focaldet.postprocess.merge import MergeRule, merge_table
 from focaldet.results.coco import check_coco_results, check_coco_truth
-from focaldet.results.dota import merge_tiles, read_task1
+from focaldet.results.dota import read_task1
 from focaldet.results.files import read_json
 from focaldet.results.polygon_json import is_rotated, read_coco_entries, read_own_entries
 from focaldet.results.tables import DetectionTable, TruthTable
@@ -62,7 +63,7 @@ def score(
         raise UsageError(f"{pictures} names pictures of a label folder, but the truth is the json {truth}")
     objects = read_label_folder(truth, pictures) if wanted is None else read_coco_polygons(wanted, str(truth))
     table = read_task1(detections) if found is None else _read_entries(found, wanted, str(detections))
-    table = table if merge is None else merge_tiles(table, merge)
+    table = table if merge is None else merge_table(table, MergeRule(merge))
     objects = replace(objects, notes=(_recognized(truth, detections, objects, table), *objects.notes))
     if class_agnostic:
         objects, table = _as_one_class(objects), _as_one_class(table)

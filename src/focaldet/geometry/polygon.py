@@ -19,6 +19,7 @@ from focaldet.geometry.quads import cross_themselves, quad_areas
 
 _FROM, _TO = (0, 1, 2, 3, 0, 1), (1, 2, 3, 0, 2, 3)
 """The six lines through two corners: the sides in order, then the diagonals."""
+_LINES = tuple(range(6))
 _ROUNDING = 1e-14
 """Areas closer than this share of the squared diameter are equal: float64's rounding of what is subtracted."""
 _SAME_ANGLE = 1e-9
@@ -73,17 +74,26 @@ def polygon_to_rbox_by_sides(polygons: Tensor) -> Tensor:
 
 
 @takes_numpy
-def polygon_to_tf90_truncated(polygons: Tensor) -> Tensor:
-    """Return the boxes (N, 5) in the form "tf90" that the original program makes of polygons (N, 8).
+def polygon_to_rbox_truncated(polygons: Tensor) -> Tensor:
+    """Return the rectangles (N, 5), in the form "le90", that the original program fits to polygons (N, 8).
 
-    Quirk: it truncates the corners to whole pixels before it looks for the least-area rectangle (`backward_convert`),
-    which moves boxes by up to a pixel.
+    Quirks: it truncates the corners to whole pixels before it looks for the least-area rectangle (`backward_convert`),
+    which moves boxes by up to a pixel. Between whole pixels several rectangles often have the same least area; then it
+    takes the one that OpenCV's rotating calipers meet last, by areas in float32.
+    """
+    check_polygon_numbers(polygons, "polygons")
+    return rewrite(_truncated_rectangle(polygons), RADIANS, ANGLE_FORMS["le90"], polygons.dtype)
+
+
+@takes_numpy
+def polygon_to_tf90_truncated(polygons: Tensor) -> Tensor:
+    """Return what `polygon_to_rbox_truncated` does, in the form "tf90".
 
     >>> polygon_to_tf90_truncated(torch.tensor([[10.9, 20.2, 50.0, 20.7, 50.9, 35.1, 10.0, 35.9]]))
     tensor([[ 30.0000,  27.5000,  15.0000,  40.0000, -90.0000]])
     """
     check_polygon_numbers(polygons, "polygons")
-    return rewrite(least_area_rectangle(polygons.trunc()), RADIANS, ANGLE_FORMS["tf90"], polygons.dtype)
+    return rewrite(_truncated_rectangle(polygons), RADIANS, ANGLE_FORMS["tf90"], polygons.dtype)
 
 
 @takes_numpy
@@ -150,7 +160,19 @@ def least_area_rectangle(polygons: Tensor) -> Tensor:
     corners = polygons.to(wide_type(polygons)).reshape(-1, 4, 2)
     start = corners[:, :1].detach()
     corners = corners - start  # so that far from the origin no digits are lost
-    line = _least_line(corners.detach())
+    return _rectangle_along(corners, _least_line(corners.detach()), start)
+
+
+def _truncated_rectangle(polygons: Tensor) -> Tensor:
+    """Return the rectangles (N, 5) of `polygon_to_rbox_truncated` in float64, theta as it falls."""
+    corners = polygons.to(wide_type(polygons)).trunc().reshape(-1, 4, 2)
+    start = corners[:, :1].detach()
+    corners = corners - start
+    return _rectangle_along(corners, _last_least_side(corners.detach()), start)
+
+
+def _rectangle_along(corners: Tensor, line: Tensor, start: Tensor) -> Tensor:
+    """Return the rectangles (N, 5) around corners (N, 4, 2), along lines (N, 2) of two of them, moved by `start`."""
     ends = corners.gather(1, line[..., None].expand(-1, -1, 2))
     along = _unit(ends[:, 1] - ends[:, 0])[:, None]
     low, high = _extents(corners, along)
@@ -158,6 +180,37 @@ def least_area_rectangle(polygons: Tensor) -> Tensor:
     cos, sin = along[:, 0].unbind(-1)
     centre = torch.stack([middle[:, 0] * cos - middle[:, 1] * sin, middle[:, 0] * sin + middle[:, 1] * cos], dim=1)
     return torch.cat([centre + start[:, 0], sides, torch.atan2(sin, cos)[:, None]], dim=1)
+
+
+def _last_least_side(corners: Tensor) -> Tensor:
+    """Return which two of whole-numbered corners (N, 4, 2) the calipers choose, as numbers (N, 2).
+
+    They start level and turn counter-clockwise on the screen over a quarter turn, from side to side of the convex
+    hull. Every product of whole numbers is exact here; only the areas are rounded as they are there.
+    """
+    sides = corners[:, _TO] - corners[:, _FROM]
+    normals = torch.stack([-sides[..., 1], sides[..., 0]], dim=-1)
+    along, across = (axis @ corners.transpose(1, 2) for axis in (sides, normals))  # (N, 6, 4)
+    on_hull = ~((across < across[:, _LINES, _FROM, None]).any(2) & (across > across[:, _LINES, _FROM, None]).any(2))
+    lengths = torch.linalg.vector_norm(sides, dim=2, keepdim=True)
+    unit = sides.float() * (1 / lengths).float()
+    turned = torch.stack([-unit[..., 1], unit[..., 0]], dim=-1)
+    area = _span(corners, along, unit) * _span(corners, across, turned)
+    area = torch.where(on_hull & (lengths[..., 0] > 0), area, math.inf)
+    x, y = sides.abs().unbind(-1)
+    falls = (sides.prod(dim=2) > 0) | (x == 0)  # to the right on the screen: the calipers come to it by its normal
+    turn = torch.where(falls, torch.atan2(x, y), torch.atan2(y, x))
+    choice = torch.where(area == area.amin(dim=1, keepdim=True), turn, -1.0).argmax(dim=1)
+    chosen: Tensor = torch.tensor([_FROM, _TO], device=corners.device).T[choice]
+    return chosen
+
+
+def _span(corners: Tensor, places: Tensor, axis: Tensor) -> Tensor:
+    """Return how far corners (N, 4, 2) reach along unit axes (N, 6, 2), in float32; `places` (N, 6, 4) orders them."""
+    ends = [choice.unsqueeze(-1).expand(-1, -1, 2) for choice in (places.argmax(dim=2), places.argmin(dim=2))]
+    high, low = (corners.gather(1, end) for end in ends)
+    difference = (high - low).float()
+    return difference[..., 0] * axis[..., 0] + difference[..., 1] * axis[..., 1]
 
 
 def _least_line(corners: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import decode_hbox
 from focaldet.geometry.hbox import clip_hbox
 from focaldet.geometry.nms import Equal, batched_rotated_nms, nms_hbox
-from focaldet.geometry.polygon import polygon_to_rbox
+from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_truncated
 from focaldet.geometry.rbox import rbox_to_polygon, scale_rbox
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.results.detections import Detections
@@ -294,7 +294,7 @@ def finish_rotated(
     real = real.nonzero().squeeze(1)
     boxes, scores, labels = coder.to_rbox(boxes[real]), scores[real], labels[real]
     if rule.refit == "original-180":
-        boxes = polygon_to_rbox(rbox_to_polygon(boxes).trunc())
+        boxes = polygon_to_rbox_truncated(rbox_to_polygon(boxes))
     kept = _limited(batched_rotated_nms(boxes, scores, labels, rule.nms, equal=rule.nms_equal), labels, rule)
     return Detections(unscale_rbox(boxes[kept], scale), scores[kept], labels[kept], classes)
 

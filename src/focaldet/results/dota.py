@@ -1,15 +1,13 @@
-"""DOTA's files of detections: class lists, Task 1 files, and tiles brought back to their scenes."""
+"""DOTA's files of detections: class lists, Task 1 files, and what the names of tiles mean."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from focaldet.errors import FocaldetError
 from focaldet.results.files import write_beside
@@ -43,7 +41,9 @@ DOTA_CLASSES: dict[str, tuple[str, ...]] = {
 """Classes of each version of DOTA, in the order of its devkit."""
 
 TILE = re.compile(r"(?P<scene>.+)__(?P<rate>\d+(?:\.\d+)?)__(?P<x>\d+)___(?P<y>\d+)")
-"""A tile's name as the devkit writes it: the scene was scaled by `rate`, then cut at (x, y)."""
+"""A tile's name; `place_of_tile` says what it means."""
+LEAST_SIDE = 16
+"""From this number on, what stands in a tile's name in place of the rate is the side of a window in pixels."""
 
 
 def in_dota_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -185,55 +185,23 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def merge_tiles(table: DetectionTable, iou_threshold: float) -> DetectionTable:
-    """Bring detections in tiles back to their scenes, then drop what a better one of its class overlaps too much.
+def place_of_tile(name: str) -> tuple[str, tuple[float, float], float]:
+    """Return a tile's scene, its upper left corner in the scene as cut, and by what that was scaled before.
 
-    A tile is known by its name, SCENE__RATE__X___Y: a corner is moved by (X, Y) and then divided by RATE. A picture of
-    another name is a scene of its own. Overlaps are those of the least-area rectangles.
+    Two programs write such names. DOTA's devkit scales a scene by a rate, cuts it, and names SCENE__RATE__X___Y;
+    mmrotate, and `focaldet tile`, cut windows of SIDE pixels from the scene as it is and name SCENE__SIDE__X___Y. A
+    whole number from 16 on is a side: no scene is enlarged so much, and no window is so small.
 
-    Args:
-        table: detections, each in pixels of its tile.
-        iou_threshold: an IoU above it drops the worse one of two.
+    Raises:
+        FocaldetError: the rate is 0.
 
-    Returns:
-        Those kept, by falling score, in pixels of the scenes.
+    >>> place_of_tile("P0003__0.5__0___824"), place_of_tile("P0003__1024__0___824"), place_of_tile("P0003")
+    (('P0003', (0.0, 824.0), 0.5), ('P0003', (0.0, 824.0), 1.0), ('P0003', (0.0, 0.0), 1.0))
     """
-    from focaldet.geometry.nms import batched_rotated_nms
-    from focaldet.geometry.polygon import polygon_to_rbox
-
-    places = [_place_of(name) for name in table.pictures]
-    scenes, scene_of = number_names([scene for scene, _, _ in places])
-    offsets = np.array([offset for _, offset, _ in places], dtype=np.float64).reshape(-1, 2)
-    rates = np.array([rate for _, _, rate in places], dtype=np.float64)
-    owners = scene_of[table.owners]
-    polygons = (table.polygons + offsets[table.owners][:, None]) / rates[table.owners][:, None, None]
-    kept = batched_rotated_nms(
-        polygon_to_rbox(torch.from_numpy(polygons.reshape(-1, 8))),
-        torch.from_numpy(table.scores),
-        torch.from_numpy(table.labels),
-        iou_threshold,
-        images=torch.from_numpy(owners),
-    ).numpy()
-    note = (
-        f"merged {len(table):,} detections of {len(table.pictures):,} tiles and pictures into {len(kept):,} of "
-        f"{len(scenes):,} scenes, NMS at IoU > {iou_threshold:g}"
-    )
-    return replace(
-        table,
-        pictures=scenes,
-        polygons=polygons[kept],
-        owners=owners[kept],
-        labels=table.labels[kept],
-        scores=table.scores[kept],
-        notes=(*table.notes, note),
-    )
-
-
-def _place_of(name: str) -> tuple[str, tuple[float, float], float]:
-    """Return a tile's scene, its upper left corner in the scaled scene, and the scale."""
     tile = TILE.fullmatch(name)
     if tile is None:
         return name, (0.0, 0.0), 1.0
-    if not float(tile["rate"]):
+    rate = float(tile["rate"])
+    if not rate:
         raise FocaldetError(f"the tile {name} was scaled by 0; name tiles SCENE__RATE__X___Y with a RATE above 0")
-    return tile["scene"], (float(tile["x"]), float(tile["y"])), float(tile["rate"])
+    return tile["scene"], (float(tile["x"]), float(tile["y"])), 1.0 if rate >= LEAST_SIDE else rate

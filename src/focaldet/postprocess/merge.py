@@ -1,0 +1,215 @@
+"""Tiles and scales back to the scene: move what was found in each tile to its place, then suppress what is there twice.
+
+Section 3.5 of the specification of the DOTA rows. Detections come from a detector, tile by tile (`merge_tiles`), or
+from files, as polygons of tiles that are known by their names (`merge_table`); both suppress by one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focaldet.errors import FocaldetError
+from focaldet.geometry.nms import Equal, batched_rotated_nms
+from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_truncated
+from focaldet.geometry.rbox import rbox_to_polygon
+from focaldet.postprocess.detect import rank_in_class
+from focaldet.results.detections import Detections
+from focaldet.results.dota import place_of_tile
+from focaldet.results.tables import DetectionTable, number_names
+
+_AFTER_2020 = {
+    "roundabout": 0.1,
+    "tennis-court": 0.3,
+    "swimming-pool": 0.1,
+    "storage-tank": 0.2,
+    "soccer-ball-field": 0.3,
+    "small-vehicle": 0.2,
+    "ship": 0.2,
+    "plane": 0.3,
+    "large-vehicle": 0.1,
+    "helicopter": 0.2,
+    "harbor": 0.0001,
+    "ground-track-field": 0.3,
+    "bridge": 0.0001,
+    "basketball-court": 0.3,
+    "baseball-diamond": 0.3,
+}
+_SINGLE_SCALE = _AFTER_2020 | {"ship": 0.05}
+MERGE_THRESHOLDS: dict[str, dict[str, float]] = {
+    "single-scale": _SINGLE_SCALE,
+    "multi-scale": _SINGLE_SCALE | {"storage-tank": 0.1, "small-vehicle": 0.05, "large-vehicle": 0.05},
+    "after-2020": _AFTER_2020,
+}
+"""IoU over which the worse of two boxes of a class goes, as the original program merges tiles: rows 1 to 17, row 18,
+and its last state."""
+
+
+@dataclass(frozen=True)
+class MergeRule:
+    """How the detections of a scene's tiles become those of the scene.
+
+    Attributes:
+        nms: of two boxes of a class whose IoU is over this, the worse is dropped: one number, or one a class name.
+        other: the same for classes that `nms` does not name.
+        equal: whether an IoU equal to it is over it: "suppress" (the original program's CPU code) or "keep".
+        max_per_class: at most so many of a class and scene; None: all.
+        corners: quirks of the original program, which truncated corners to whole pixels and took the least-area
+            rectangle of that. "exact": does not. "compared-whole": rectangles of truncated corners, in the scene, are
+            compared and the boxes stay as they are (its last state). "whole": boxes become such rectangles, in pixels
+            of their tiles (until August 2020).
+    """
+
+    nms: float | Mapping[str, float] = 0.1
+    other: float = 0.1
+    equal: Equal = "keep"
+    max_per_class: int | None = None
+    corners: Literal["exact", "compared-whole", "whole"] = "exact"
+
+    def __post_init__(self) -> None:
+        named = dict(self.nms) if isinstance(self.nms, Mapping) else {"nms": self.nms}
+        for name, threshold in {**named, "other": self.other}.items():
+            if not 0 <= threshold <= 1:
+                raise FocaldetError(f"the threshold of merging {name}={threshold} must lie between 0 and 1")
+        if self.max_per_class is not None and self.max_per_class < 1:
+            raise FocaldetError(f"max_per_class={self.max_per_class} must be above 0, or None for no limit")
+
+    def threshold(self, name: str) -> float:
+        """Return the IoU over which boxes of a class are suppressed.
+
+        >>> MergeRule({"ship": 0.05}).threshold("ship"), MergeRule({"ship": 0.05}).threshold("crane")
+        (0.05, 0.1)
+        """
+        return self.nms.get(name, self.other) if isinstance(self.nms, Mapping) else self.nms
+
+
+def merge_tiles(
+    found: Sequence[Detections], places: Sequence[tuple[float, float]], rule: MergeRule, classes: Sequence[str]
+) -> Detections:
+    """Bring the detections of one scene's tiles together; tiles may be of several scales.
+
+    Args:
+        found: rotated detections of each tile, in pixels of the scene counted from the tile's corner.
+        places: (x, y) of each tile's upper left corner in the scene.
+        rule: what is suppressed.
+        classes: C names, those of every tile.
+
+    Returns:
+        Rotated detections in pixels of the scene, best first; equal scores in the order of the tiles.
+
+    Raises:
+        FocaldetError: another number of places, upright boxes, or other classes.
+
+    >>> tile = Detections(torch.tensor([[8.0, 4, 6, 4, 0]]), torch.tensor([0.9]), torch.tensor([0]), ("ship",))
+    >>> merge_tiles([tile, tile], [(100, 0), (450, 0)], MergeRule(), ["ship"]).boxes[:, 0]
+    tensor([108., 458.])
+    """
+    _check(found, places, tuple(classes))
+    moved = [_in_scene(tile.boxes, place, rule) for tile, place in zip(found, places, strict=True)]
+    boxes = torch.cat([torch.zeros(0, 5), *moved])
+    scores = torch.cat([torch.zeros(0), *(tile.scores for tile in found)])
+    labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(tile.labels for tile in found)])
+    compared = polygon_to_rbox_truncated(rbox_to_polygon(boxes)) if rule.corners == "compared-whole" else boxes
+    kept = suppress(compared, scores, labels, rule, classes)
+    return Detections(boxes[kept], scores[kept], labels[kept], tuple(classes))
+
+
+def merge_table(table: DetectionTable, rule: MergeRule) -> DetectionTable:
+    """Bring detections in tiles back to their scenes, tiles being known by their names (`place_of_tile`).
+
+    A picture whose name is not that of a tile is a scene of its own. Overlaps are those of the least-area rectangles.
+
+    Args:
+        table: detections, each in pixels of its tile.
+        rule: what is suppressed.
+
+    Returns:
+        Those kept, by falling score, in pixels of the scenes; a note says how many there were.
+    """
+    places = [place_of_tile(name) for name in table.pictures]
+    scenes, scene_of = number_names([scene for scene, _, _ in places])
+    offsets = np.array([offset for _, offset, _ in places], dtype=np.float64).reshape(-1, 2)
+    rates = np.array([rate for _, _, rate in places], dtype=np.float64)
+    owners, corners = scene_of[table.owners], torch.from_numpy(table.polygons.reshape(-1, 8))
+    if rule.corners == "whole":
+        corners = rbox_to_polygon(polygon_to_rbox_truncated(corners))
+    polygons = (corners.numpy().reshape(-1, 4, 2) + offsets[table.owners][:, None]) / rates[table.owners][:, None, None]
+    corners = torch.from_numpy(polygons.reshape(-1, 8))
+    compared = (polygon_to_rbox_truncated if rule.corners == "compared-whole" else polygon_to_rbox)(corners)
+    scores, labels = torch.from_numpy(table.scores), torch.from_numpy(table.labels)
+    kept = suppress(compared, scores, labels, rule, table.classes, torch.from_numpy(owners)).numpy()
+    return replace(
+        table,
+        pictures=scenes,
+        polygons=polygons[kept],
+        owners=owners[kept],
+        labels=table.labels[kept],
+        scores=table.scores[kept],
+        notes=(*table.notes, _note(table, len(kept), len(scenes), rule)),
+    )
+
+
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    rule: MergeRule,
+    classes: Sequence[str],
+    scenes: Tensor | None = None,
+) -> Tensor:
+    """Return the places (K,) of the boxes that the rule keeps, by falling score; equal scores in their given order.
+
+    Args:
+        boxes: (N, 5) rboxes in pixels of their scenes.
+        scores: (N,).
+        labels: (N,) int64, places in `classes`.
+        rule: thresholds and the limit.
+        classes: C names.
+        scenes: (N,) int64 which scene each box lies in; None where it is one.
+    """
+    thresholds = [rule.threshold(name) for name in classes]
+    of_box = torch.tensor(thresholds, dtype=torch.float64)[labels]
+    kept = []
+    for threshold in sorted(set(thresholds)):  # classes of one threshold need one walk
+        here = (of_box == threshold).nonzero().squeeze(1)
+        images = None if scenes is None else scenes[here]
+        best = batched_rotated_nms(boxes[here], scores[here], labels[here], threshold, images, rule.equal)
+        kept.append(here[best])
+    together = torch.cat([labels[:0], *kept]).sort().values  # the stable sort leaves equal scores in their given order
+    together = together[scores[together].argsort(descending=True, stable=True)]
+    if rule.max_per_class is not None:
+        group = labels if scenes is None else scenes * len(classes) + labels
+        together = together[rank_in_class(group[together]) < rule.max_per_class]
+    return together
+
+
+def _in_scene(boxes: Tensor, place: tuple[float, float], rule: MergeRule) -> Tensor:
+    """Return the rboxes (N, 5) of a tile in pixels of the scene."""
+    if rule.corners == "whole":
+        boxes = polygon_to_rbox_truncated(rbox_to_polygon(boxes))
+    return boxes + boxes.new_tensor([*place, 0.0, 0.0, 0.0])
+
+
+def _note(table: DetectionTable, kept: int, scenes: int, rule: MergeRule) -> str:
+    over = "class by class" if isinstance(rule.nms, Mapping) else f"at IoU > {rule.nms:g}"
+    return (
+        f"merged {len(table):,} detections of {len(table.pictures):,} tiles and pictures into {kept:,} of "
+        f"{scenes:,} scenes, NMS {over}"
+    )
+
+
+def _check(found: Sequence[Detections], places: Sequence[tuple[float, float]], classes: tuple[str, ...]) -> None:
+    if len(found) != len(places):
+        raise FocaldetError(f"{len(found)} tiles have {len(places)} places; give (x, y) of each tile")
+    for number, tile in enumerate(found):
+        if not tile.rotated:
+            raise FocaldetError(f"the detections of tile {number} are upright; scenes are merged from rotated ones")
+        if tile.classes != classes:
+            raise FocaldetError(
+                f"the classes of tile {number} are {', '.join(tile.classes)}, but {', '.join(classes)} are asked for"
+            )
