@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from focaldet.data.dataset import Dataset
+from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.formats import Split, open_dataset
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
@@ -22,9 +22,11 @@ from focaldet.engine.detector import Detector, Source, load
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
 from focaldet.metrics.coco import coco_scores
+from focaldet.metrics.dota import rotated_scores
 from focaldet.metrics.scores import Scores
 from focaldet.results.coco import to_coco_results, write_coco_results
-from focaldet.results.detections import Detections
+from focaldet.results.detections import Detections, write_detections
+from focaldet.results.tables import DetectionTable, picture_key
 from focaldet.structures import Batch
 
 
@@ -62,17 +64,17 @@ def evaluate(
         split: "val" or "train".
         device: where to compute.
         workers: processes that read pictures.
-        output: a file for the detections, in COCO's results form.
+        output: a file for the detections: COCO results of an upright detector, a detections json of a rotated one.
         listener: hears about progress.
         **changes: fields of the recipe, such as `score=0.01`.
     """
     listener = listener or Quiet()
     detector = load(source, device=device, **changes)
-    dataset = open_dataset(data, split)
+    dataset = open_dataset(data, split, kind=detector.recipe.kind)
     listener.message(dataset.describe())
     evaluation = evaluate_detector(detector, dataset, workers=workers, listener=listener)
     if output is not None:
-        write_coco_results(Path(output), results_of(dataset, evaluation.detections))
+        write_answers(Path(output), dataset, evaluation.detections)
     return evaluation.scores
 
 
@@ -100,7 +102,7 @@ def evaluate_detector(
             sums[name] = sums.get(name, 0.0) + float(value)
         listener.advance(len(batch.ids))
     listener.finish()
-    scores = coco_scores(dataset.to_coco(), results_of(dataset, detections))
+    scores = score_detections(dataset, detections, detector.recipe.kind)
     return Evaluation(scores, detections, {name: value / max(len(dataset), 1) for name, value in sums.items()})
 
 
@@ -134,6 +136,42 @@ def refuse_unknown_classes(classes: Sequence[str], dataset: Dataset) -> None:
             f"{dataset.source}: the detector does not know {', '.join(map(repr, unknown[:5]))}: it has the classes "
             f"{', '.join(classes)}; the data has {', '.join(dataset.classes)}"
         )
+
+
+def score_detections(dataset: Dataset, detections: Sequence[Detections], kind: Kind) -> Scores:
+    """Score what a detector answered, one a picture in the dataset's order, by the rules of its kind of box.
+
+    Detections of classes that the dataset does not name count nowhere.
+    """
+    if kind == "hbox":
+        return coco_scores(dataset.to_coco(), results_of(dataset, detections))
+    return rotated_scores(dataset.to_truth(), table_of(dataset, detections))
+
+
+def table_of(dataset: Dataset, detections: Sequence[Detections]) -> DetectionTable:
+    """Return rotated detections as a table for scoring, joined with the dataset's pictures and classes by name."""
+    parts = [(found.polygons.double().numpy(), found.scores.double().numpy(), found.names) for found in detections]
+    counts = [len(found) for found in detections]
+    names = [name for _, _, names in parts for name in names]
+    known = np.array([name in dataset.classes for name in names], dtype=bool)
+    place_of = {name: place for place, name in enumerate(dataset.classes)}
+    return DetectionTable(
+        pictures=tuple(picture_key(dataset.name(index)) for index in range(len(dataset))),
+        classes=dataset.classes,
+        polygons=np.concatenate([np.zeros((0, 4, 2)), *(polygons for polygons, _, _ in parts)])[known],
+        owners=np.repeat(np.arange(len(detections)), counts)[known],
+        labels=np.array([place_of[name] for name in names if name in place_of], dtype=np.int64),
+        scores=np.concatenate([np.zeros(0), *(scores for _, scores, _ in parts)])[known],
+    )
+
+
+def write_answers(path: Path, dataset: Dataset, detections: Sequence[Detections]) -> None:
+    """Write what a detector answered: COCO results of upright boxes, a detections json of rotated ones."""
+    if dataset.kind == "hbox":
+        write_coco_results(path, results_of(dataset, detections))
+    else:
+        named = [dataclasses.replace(found, image=dataset.name(index)) for index, found in enumerate(detections)]
+        write_detections(path, named)
 
 
 def results_of(dataset: Dataset, detections: Sequence[Detections]) -> list[dict[str, Any]]:

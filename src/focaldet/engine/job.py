@@ -57,7 +57,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
     """
     recipe = change_recipe(get_recipe(recipe) if isinstance(recipe, str) else recipe, changes)
     asked = tuple(recipe.classes) if fitted or "classes" in changes else None
-    dataset = open_dataset(data, "train", classes=asked)
+    dataset = open_dataset(data, "train", kind=recipe.kind, classes=asked)
     notes = [dataset.describe()]
     training = training_view(dataset, empty_pictures=recipe.empty_pictures)
     if len(training) == 0:
@@ -70,7 +70,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
         )
     recipe, lines = (recipe, []) if fitted else fit_recipe(recipe, training, changes)
     training = training.with_classes(recipe.classes)
-    validation = open_dataset(data, "val", classes=asked, missing_ok=True)
+    validation = open_dataset(data, "val", kind=recipe.kind, classes=asked, missing_ok=True)
     if validation is not None:
         refuse_unknown_classes(recipe.classes, validation)
     notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from focaldet.recipes.recipe import Recipe
 
 RETINANET_SMALL = Recipe(
@@ -37,4 +39,22 @@ RETINANET_SMALL = Recipe(
     test_size=(480, 360),
 )
 
-OURS: tuple[Recipe, ...] = (RETINANET_SMALL,)
+RETINANET_H_SMALL = replace(
+    RETINANET_SMALL,
+    name="retinanet-h-small",
+    kind="rbox",
+    angle="le90",
+    proj_xy=True,
+    edge_swap=True,
+    assign="hull",
+    levels=(2, 3, 4, 5),
+    anchor_scales=(3.0, 3.0 * 2.0 ** (1 / 2)),
+    box_loss="smooth_l1",
+    sizes=((640, 512),),
+    test_size=(640, 512),
+    augment=("flip", "vflip", "affine", "color"),
+    nms=0.1,
+    max_detections=300,
+)
+
+OURS: tuple[Recipe, ...] = (RETINANET_SMALL, RETINANET_H_SMALL)

@@ -19,6 +19,7 @@ import torch
 from focaldet.data.dataset import ANY_CLASS, Dataset
 from focaldet.engine.detector import Detector
 from focaldet.engine.progress import duration
+from focaldet.geometry.hbox import corners_to_hbox
 from focaldet.metrics.scores import Floats, Scores
 from focaldet.report.curves import Line
 from focaldet.report.data import ClassRow, Figure, Mark, Picture, ReportData, Validation
@@ -124,7 +125,7 @@ def truth_of(dataset: Dataset, index: int, names: Sequence[str]) -> Truth:
     """
     chosen = slice(int(dataset.starts[index]), int(dataset.starts[index + 1]))
     corners = torch.from_numpy(dataset.corners[chosen])
-    boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+    boxes = corners if dataset.kind == "rbox" else corners_to_hbox(corners)
     labels = torch.from_numpy(dataset.labels[chosen])
     ignored = torch.from_numpy(dataset.crowd[chosen] | dataset.difficult[chosen])
     label_of = torch.tensor([names.index(name) for name in dataset.classes])

@@ -98,7 +98,7 @@ def report_run(
     """
     folder = Path(folder)
     detector, history = load(folder, device=device), read_history(folder / "metrics.csv")
-    dataset = open_dataset(data, "val", missing_ok=True)
+    dataset = open_dataset(data, "val", kind=detector.recipe.kind, missing_ok=True)
     if dataset is None:
         return write_report(folder, detector, None, None, history=history, title=title)
     evaluation = evaluate_detector(detector, dataset, workers=workers, listener=listener)
