@@ -25,7 +25,7 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For what is found.")],
     formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="What to write: json, coco, draw, with commas.")
+        str, typer.Option("--format", metavar="NAMES", help="What to write: json, coco, task1, draw, with commas.")
     ] = "json,draw",
     score: Annotated[
         float | None, typer.Option("--score", min=0, max=1, help="Least score; otherwise the recipe's.")

@@ -16,11 +16,12 @@ from focaldet.data.pictures import read_picture
 from focaldet.engine.detector import Detector
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError, UsageError
-from focaldet.results.detections import Detections
+from focaldet.results.detections import Detections, read_detections
+from focaldet.results.dota import write_task1
 from focaldet.results.files import write_json
 
-Format = Literal["json", "coco", "draw"]
-FORMATS: tuple[Format, ...] = ("json", "coco", "draw")
+Format = Literal["json", "coco", "task1", "draw"]
+FORMATS: tuple[Format, ...] = ("json", "coco", "task1", "draw")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
 """Files that a folder is searched for."""
 
@@ -85,7 +86,7 @@ def predict_folder(
         detector: what looks.
         pictures: files, folders and patterns.
         output: the folder: `detections.json` (api form), `coco.json` (results; image_id counts the pictures from 1, the
-            names are in `coco-images.json`), `drawn/`.
+            names are in `coco-images.json`), `task1/` (DOTA's files, one a class), `drawn/`.
         formats: which of these.
         score: least score; None for the recipe's.
         resume: keep the answers that an earlier, broken-off call left.
@@ -167,27 +168,27 @@ def write_answers(
         images = [{"id": number, "file_name": name} for number, name in enumerate(names, 1)]
         categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
         write_json(files[-1], {"images": images, "annotations": [], "categories": categories})
+    if "task1" in formats:
+        files.append(folder / "task1")
+        found = read_detections(files[0], classes)
+        write_task1(files[-1], (found[name] for name in names if name in found), classes)
     if "draw" in formats:
         files.append(folder / "drawn")
     return files
 
 
 def coco_entries(records: Sequence[dict[str, Any]], image_id: int) -> list[dict[str, Any]]:
-    """Return records as COCO results; category ids count the classes from 1."""
-    return [
-        {
-            "image_id": image_id,
-            "category_id": record["label"] + 1,
-            "bbox": [
-                record["box"][0],
-                record["box"][1],
-                record["box"][2] - record["box"][0],
-                record["box"][3] - record["box"][1],
-            ],
-            "score": record["score"],
-        }
-        for record in records
-    ]
+    """Return records as COCO results; category ids count the classes from 1.
+
+    Rotated boxes have their upright hull as `bbox`, and their corners as `segmentation`.
+    """
+    entries = []
+    for record in records:
+        (x1, x2), (y1, y2) = ((min(side), max(side)) for side in (record["polygon"][::2], record["polygon"][1::2]))
+        bbox = {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": record["score"]}
+        outline = {"segmentation": [record["polygon"]]} if len(record["box"]) == 5 else {}
+        entries.append({"image_id": image_id, "category_id": record["label"] + 1, **bbox, **outline})
+    return entries
 
 
 class Journal:

@@ -1,0 +1,96 @@
+"""Rotated boxes through the whole house: train on label files, score, resume the folder, predict into every format."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+import torch
+
+import focaldet
+from focaldet.engine.evaluate import evaluate
+from focaldet.engine.predict import predict_folder
+from focaldet.engine.train import Run, train
+from focaldet.structures import Truth
+
+TINY = {"epochs": 1, "batch": 2, "normalize_over": 2, "sizes": ((96, 64),), "test_size": (96, 64), "augment": ("flip",)}
+
+
+def turned(x: float, y: float, w: float, h: float, theta: float) -> list[float]:
+    cos, sin = math.cos(theta), math.sin(theta)
+    ends = ((-w, -h), (w, -h), (w, h), (-w, h))
+    return [number for u, v in ends for number in (x + (u * cos - v * sin) / 2, y + (u * sin + v * cos) / 2)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DOTA's own layout: pictures of 96 x 64 with two turned boxes each."""
+    folder, rng = tmp_path_factory.mktemp("rotated"), np.random.default_rng(0)
+    for split in ("train", "val"):
+        (folder / split / "images").mkdir(parents=True)
+        (folder / split / "labelTxt").mkdir()
+        for number in range(4):
+            picture = PIL.Image.new("RGB", (96, 64), (90, 90, 90))
+            lines = []
+            for name, colour, x in (("ship", (200, 30, 30), 28), ("harbor", (30, 30, 200), 68)):
+                corners = turned(x, 32, 30, 14, float(rng.uniform(-1.5, 1.5)))
+                PIL.ImageDraw.Draw(picture).polygon(corners, fill=colour)
+                lines.append(" ".join([*(f"{value:.2f}" for value in corners), name, "0"]))
+            picture.save(folder / split / "images" / f"P{number}.png")
+            (folder / split / "labelTxt" / f"P{number}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train("retinanet-h-small", data, tmp_path_factory.mktemp("run") / "run", **TINY)
+
+
+def test_a_run_scores_by_the_rules_of_rotated_boxes(run: Run, data: Path) -> None:
+    assert set(run.recipe.classes) == {"harbor", "ship"}
+    assert run.scores is not None and "AP50_voc07" in run.scores.to_dict()
+    again = evaluate(run.folder, data)
+    assert again.to_dict() == run.scores.to_dict()
+
+
+def test_the_written_answers_score_as_the_run_did(run: Run, data: Path, tmp_path: Path) -> None:
+    evaluate(run.folder, data, output=tmp_path / "found.json")
+    scores = focaldet.score(data / "val" / "labelTxt", tmp_path / "found.json")
+    expected = run.scores
+    assert expected is not None
+    for name in ("AP50_voc07", "AP50_voc12", "AP", "AP50", "AP75"):
+        assert scores.to_dict()[name] == pytest.approx(expected.to_dict()[name], abs=1e-6)  # files hold float32 corners
+
+
+def test_predictions_come_in_every_format(run: Run, data: Path, tmp_path: Path) -> None:
+    detector = focaldet.load(run.folder)
+    formats = ("json", "coco", "task1", "draw")
+    summary = predict_folder(detector, [data / "val" / "images"], tmp_path / "found", formats=formats, score=0.001)
+    assert [path.name for path in summary.files] == [
+        "detections.json", "coco.json", "coco-images.json", "task1", "drawn",
+    ]  # fmt: skip
+    records = json.loads((tmp_path / "found" / "detections.json").read_text())
+    entries = json.loads((tmp_path / "found" / "coco.json").read_text())
+    assert len(records[0]["box"]) == 5 and len(records) == len(entries)
+    (outline,) = entries[0]["segmentation"]
+    x, y, width, height = entries[0]["bbox"]
+    assert (min(outline[::2]), max(outline[1::2])) == (x, y + height) and width > 0
+    lines = [line for path in (tmp_path / "found" / "task1").iterdir() for line in path.read_text().splitlines()]
+    assert len(lines) == len(records) and all(len(line.split()) == 10 for line in lines)
+
+
+def test_losses_take_rboxes_and_polygons_alike() -> None:
+    detector = focaldet.load("retinanet-h-small", classes=("ship",))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    rboxes = torch.tensor([[40.0, 30.0, 30.0, 14.0, 0.6]])
+    polygons = torch.tensor(turned(*rboxes[0].tolist())).reshape(1, 4, 2)
+    labels = torch.tensor([0])
+    of_rbox, of_polygon = (detector.losses([picture], [Truth(boxes, labels)]) for boxes in (rboxes, polygons))
+    assert of_rbox["box"].detach() > 0
+    for name in ("class", "box", "loss"):
+        torch.testing.assert_close(of_polygon[name], of_rbox[name], rtol=1e-4, atol=0)  # corners rounded to float32
