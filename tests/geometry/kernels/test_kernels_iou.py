@@ -35,10 +35,12 @@ def test_hull_bounds_enclose_the_box(center: float, side: float) -> None:
     boxes[:, :2], boxes[:, 2:4] = boxes[:, :2] + center, boxes[:, 2:4] * side
     bounds = iou.hull_bounds(iou.box_table(boxes)).astype(np.float64)
     x, y, w, h, theta = boxes.T
-    cos, sin = np.abs(np.cos(theta)), np.abs(np.sin(theta))
-    half_width, half_height = (w * cos + h * sin) / 2, (w * sin + h * cos) / 2
-    assert (bounds[iou.LEFT] < x - half_width).all() and (bounds[iou.RIGHT] > x + half_width).all()
-    assert (bounds[iou.TOP] < y - half_height).all() and (bounds[iou.BOTTOM] > y + half_height).all()
+    for along, across in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        to_x = along * w / 2 * np.cos(theta) - across * h / 2 * np.sin(theta)
+        to_y = along * w / 2 * np.sin(theta) + across * h / 2 * np.cos(theta)
+        corners = ((x, to_x), (y, to_y), (y + x, to_y + to_x), (y - x, to_y - to_x))
+        for low, high, (place, to_corner) in zip(bounds[::2], bounds[1::2], corners, strict=True):
+            assert ((low - place < to_corner) & (to_corner < high - place)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
