@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import PackageNotFoundError
 from typing import Any
 
@@ -25,6 +26,12 @@ def test_as_json(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert document["versions"]["focaldet"]
     assert document["devices"][0].startswith("cpu")
     assert document["threads"] >= 1
+
+
+def test_says_what_computes_rotated_boxes(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "self_test", lambda: "left out")
+    line = json.loads(command("doctor", "--json").out)["back ends"]["rotated boxes by"]
+    assert re.fullmatch(r"numba \S+ on cpu.* \(self-test: numba within \de-\d\d of torch.*\)", line)
 
 
 def test_what_is_missing_is_said_with_what_to_do(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
