@@ -11,7 +11,7 @@ Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A run folder, a checkpoint, or a recipe's name with --weights.")
 ]
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A dataset's folder or file: COCO json, YOLO, VOC, data.yaml.")
+    Path, typer.Argument(metavar="DATA", help="A dataset's folder or file: COCO json, DOTA, YOLO, VOC, data.yaml.")
 ]
 Changes = Annotated[list[str] | None, typer.Argument(metavar="field=value", help="Changes of the recipe.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
