@@ -11,6 +11,7 @@ from focaldet.data.formats import open_dataset
 from focaldet.data.published import training_view
 from focaldet.engine.build import change_recipe, fit_recipe
 from focaldet.engine.evaluate import refuse_unknown_classes
+from focaldet.engine.reach import anchor_reach
 from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError
 from focaldet.recipes import Recipe, get_recipe
@@ -73,5 +74,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
     validation = open_dataset(data, "val", kind=recipe.kind, classes=asked, missing_ok=True)
     if validation is not None:
         refuse_unknown_classes(recipe.classes, validation)
+    if not fitted:
+        lines.append(str(anchor_reach(training, recipe)))
     notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
     return Job(recipe, training, validation, notes)

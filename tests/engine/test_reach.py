@@ -1,0 +1,36 @@
+"""The share of objects that anchors reach, said before training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from focaldet.data.formats import open_dataset
+from focaldet.engine.job import prepare
+from focaldet.engine.reach import Reach, anchor_reach
+from focaldet.recipes import get_recipe
+
+SMALL = get_recipe("retinanet-small").replace(sizes=((96, 64),))
+
+
+def test_anchors_of_the_objects_size_reach_all_and_far_larger_ones_none(
+    new_data: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = open_dataset(new_data(tmp_path / "data"), "train")
+    assert dataset is not None
+    every = anchor_reach(dataset, SMALL)
+    assert every.objects == dataset.num_objects and every.pictures == len(dataset)
+    assert every.reached > 0
+    assert anchor_reach(dataset, SMALL.replace(anchor_scales=(64.0,))).reached == 0
+
+
+def test_a_job_says_it(new_data: Callable[..., Path], tmp_path: Path) -> None:
+    job = prepare(SMALL, new_data(tmp_path / "data"), {})
+    assert any("own an anchor by its IoU alone" in note for note in job.notes)
+
+
+@pytest.mark.parametrize(("reached", "text"), [(1, "50.0 % of 2 objects in 1 pictures"), (0, "0.0 % of 2 objects")])
+def test_the_sentence(reached: int, text: str) -> None:
+    assert text in str(Reach(reached, 2, 1))
