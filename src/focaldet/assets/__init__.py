@@ -1,4 +1,4 @@
-"""Files that ship with the package: the demo's pictures (`bccd`) and small ImageNet weights, each with its terms."""
+"""Files that ship with the package: the demo's pictures (`bccd`, `hit_uav`) and small weights, each with its terms."""
 
 from __future__ import annotations
 
