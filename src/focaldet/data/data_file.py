@@ -71,7 +71,7 @@ def _open_split(
     targets = [_target(base, str(one), path) for one in (entry if isinstance(entry, list) else [entry])]
     if targets[0].suffix == ".json":
         return check_pictures(open_coco(targets[0], split))
-    numbered = names or classes or class_list(base)
+    numbered = next((known for known in (names, classes, class_list(base)) if known is not None), None)
     if format in YOLO_FORMATS and numbered is not None and all(map(_has_yolo_labels, targets)):
         pictures = [picture for target in targets for picture in _pictures_of(target, base)]
         return open_yolo(pictures, numbered, split, path)
