@@ -16,6 +16,8 @@ import focaldet
 from focaldet.engine.evaluate import evaluate
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.train import Run, train
+from focaldet.recipes import State
+from focaldet.recipes.dota import ROWS
 from focaldet.structures import Truth
 
 TINY = {"epochs": 1, "batch": 2, "normalize_over": 2, "sizes": ((96, 64),), "test_size": (96, 64), "augment": ("flip",)}
@@ -94,3 +96,14 @@ def test_losses_take_rboxes_and_polygons_alike() -> None:
     assert of_rbox["box"].detach() > 0
     for name in ("class", "box", "loss"):
         torch.testing.assert_close(of_polygon[name], of_rbox[name], rtol=1e-4, atol=0)  # corners rounded to float32
+
+
+@pytest.mark.parametrize(
+    ("row", "state"), [(2, "published"), (6, "fixed"), (7, "published"), (7, "clean"), (8, "fixed"), (10, "published")]
+)
+def test_a_row_of_the_table_takes_a_step(data: Path, tmp_path: Path, row: int, state: State) -> None:
+    recipe = next(recipe for recipe in ROWS if recipe.row == row).at(state)
+    size = {"sizes": ((64, 64),), "test_size": (64, 64), "epochs": 1}
+    run = train(recipe.replace(backbone="resnet18d", **size), data, tmp_path / "run", weights=None)
+    assert run.steps == 4 and run.scores is not None
+    assert run.recipe.quirks == recipe.quirks

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
+from focaldet.data.transforms import Transform, build_transform
 from focaldet.engine.optimizer import UpdateRule
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.geometry.coders import decode_hbox, encode_hbox
@@ -135,6 +136,12 @@ def build_detect_rule(recipe: Recipe) -> DetectRule:
     )
 
 
+def build_steps(recipe: Recipe, *, train: bool) -> Transform:
+    """Return what the recipe does to a picture between the file and the batch."""
+    sizes = recipe.sizes if train else (recipe.test_size,)
+    return build_transform(sizes, recipe.augment, train=train, resize=recipe.resize)
+
+
 @dataclass(frozen=True)
 class TruthForms:
     """As which boxes truth, annotated as boxes or polygons, takes part; see `build_targets`.
@@ -155,7 +162,7 @@ class Collate:
     """Samples -> Batch, with what the anchors should say worked out on the way (in the loader's worker).
 
     Attributes:
-        mean, std, channel_order, pad: as in the recipe.
+        mean, std, channel_order, pad, unit_range, difficult: as in the recipe.
         anchors: the model's anchors; None leaves the targets out.
         rule: how anchors get their truth.
         truth: as which boxes the truth is compared with anchors and taught.
@@ -165,13 +172,23 @@ class Collate:
     std: tuple[float, ...]
     channel_order: Literal["rgb", "bgr"]
     pad: int
+    unit_range: bool
+    difficult: Literal["ignored", "trained"]
     anchors: AnchorShapes | None
     rule: AssignRule
     truth: TruthForms
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Put samples together and assign their truth to the anchors of the padded size."""
-        batch = collate(samples, mean=self.mean, std=self.std, channel_order=self.channel_order, pad=self.pad)
+        batch = collate(
+            samples,
+            mean=self.mean,
+            std=self.std,
+            channel_order=self.channel_order,
+            pad=self.pad,
+            unit_range=self.unit_range,
+            difficult=self.difficult,
+        )
         if self.anchors is not None:
             grid = self.anchors.grid_for((batch.images.shape[-2], batch.images.shape[-1]))
             batch.targets = build_targets(
@@ -193,6 +210,8 @@ def build_collate(recipe: Recipe, anchors: AnchorShapes | None) -> Collate:
         std=recipe.std,
         channel_order=recipe.channel_order,
         pad=recipe.pad,
+        unit_range=recipe.unit_range,
+        difficult=recipe.difficult,
         anchors=anchors,
         rule=build_assign_rule(recipe),
         truth=build_truth_forms(recipe),

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from focaldet.data.pictures import picture_to_array, read_picture
-from focaldet.data.transforms import build_transform
 from focaldet.engine.build import (
     build_coder,
     build_collate,
     build_criterion,
     build_detect_rule,
     build_model,
+    build_steps,
     change_recipe,
     check_precision,
     find_device,
@@ -71,7 +71,7 @@ class Detector:
         self._collate = build_collate(recipe, model.anchors)
         self._coder = build_coder(recipe) if recipe.kind == "rbox" else None
         self._collate_bare = build_collate(recipe, None)
-        self._transform = build_transform((recipe.test_size,), train=False)
+        self._transform = build_steps(recipe, train=False)
         self._inference: RetinaNet | None = None
 
     @property

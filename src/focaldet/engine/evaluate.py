@@ -16,8 +16,7 @@ from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.formats import Split, open_dataset
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
-from focaldet.data.transforms import build_transform
-from focaldet.engine.build import build_collate, build_criterion
+from focaldet.engine.build import build_collate, build_criterion, build_steps
 from focaldet.engine.detector import Detector, Source, load
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
@@ -110,7 +109,7 @@ def _batches(detector: Detector, dataset: Dataset, workers: int) -> Iterator[Bat
     recipe = detector.recipe
     steps = PictureLoader(
         dataset,
-        build_transform((recipe.test_size,), train=False),
+        build_steps(recipe, train=False),
         InOrder(len(dataset)),
         build_collate(recipe, detector.model.anchors),
         workers=workers,

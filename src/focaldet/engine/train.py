@@ -14,12 +14,12 @@ from torch import Tensor
 
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import GroupedSampler
-from focaldet.data.transforms import build_transform
 from focaldet.engine.build import (
     build_collate,
     build_criterion,
     build_model,
     build_optimizer,
+    build_steps,
     build_update_rule,
     check_precision,
     find_device,
@@ -221,7 +221,7 @@ class Trainer:
         recipe = self.recipe
         return PictureLoader(
             self.job.training,
-            build_transform(recipe.sizes, recipe.augment, train=True),
+            build_steps(recipe, train=True),
             self.sampler,
             build_collate(recipe, self.model.anchors),
             workers=self.workers,

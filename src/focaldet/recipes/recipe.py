@@ -57,6 +57,8 @@ class Recipe:
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Subtracted, in channel order, from values 0 to 255."""
     std: tuple[float, ...] = IMAGENET_STD
+    unit_range: bool = False
+    """Divide pictures, mean and std by 255 first: the same numbers up to rounding."""
     # --- network ---
     backbone: str = "resnet50"
     """Any timm network that has features of stride 8, 16 and 32."""
@@ -176,6 +178,11 @@ class Recipe:
     sizes: tuple[tuple[int, int], ...] = ((1333, 800),)
     """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
     test_size: tuple[int, int] = (1333, 800)
+    resize: Literal["opencv", "tensorflow"] = "opencv"
+    """tensorflow: as TensorFlow 1's bilinear, without rounding to grey levels, the shorter side first, stretched where a
+    limit cuts the longer one; corners are whole numbers."""
+    difficult: Literal["ignored", "trained"] = "ignored"
+    """Objects marked difficult: neither to be found nor background, or like the others."""
     pad: int = 32
     """Inputs are padded right and below to a multiple of this."""
     augment: tuple[Literal["flip", "vflip", "rotate90", "affine", "color", "grey"], ...] = ("flip",)
