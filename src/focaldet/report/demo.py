@@ -118,7 +118,7 @@ def run_demo(
     )
     report = report_run(folder, data, workers=workers, listener=listener, title=TITLE)
     assert report.scores is not None and report.operating is not None  # these data have validation pictures
-    validation = open_dataset(data, "val")
+    validation = open_dataset(data, "val", kind=report.detector.recipe.kind)
     pictures = [validation.path(index) for index in range(NUM_PREDICTED)]
     predictions = folder / "predictions"
     predict_folder(
