@@ -26,9 +26,13 @@ def test_a_demo_may_follow_a_demo(tmp_path: Path) -> None:
 def test_demo_of_a_few_seconds_leaves_everything(tmp_path: Path) -> None:
     result = run_demo(tmp_path / "demo", minutes=0.15, workers=0)
     files = {"recipe.yaml", "model.safetensors", "metrics.csv", "log.txt", "report.html", "checkpoints", "predictions"}
-    assert files <= {path.name for path in (tmp_path / "demo").iterdir()}
-    assert len(list((result.predictions / "drawn").glob("*.jpg"))) == 12
-    assert result.run.steps > 0
     summary = result.summary()
-    assert str(result.report) in summary and result.scores.rule in summary
-    assert result.to_dict()["scores"]["AP50"] == result.scores["AP50"]
+    for lesson in result.lessons:
+        folder = tmp_path / "demo" / lesson.lesson.folder
+        assert files <= {path.name for path in folder.iterdir()}
+        assert len(list((lesson.predictions / "drawn").glob("*.jpg"))) == 12
+        assert lesson.run.steps > 0
+        assert str(lesson.report) in summary and lesson.scores.rule in summary
+    upright, rotated = result.lessons
+    assert result.to_dict()["scores"]["AP50"] == upright.scores["AP50"]
+    assert result.to_dict()["retinanet-h-small"]["scores"]["AP50_voc12"] == rotated.scores["AP50_voc12"]

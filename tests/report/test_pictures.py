@@ -10,7 +10,7 @@ import pytest
 from focaldet.report.data import Mark, Picture
 from focaldet.report.pictures import LONGEST_SIDE, encode_jpeg, picture_card
 
-BOX = (10.0, 20.0, 40.0, 50.0)
+BOX = ((10.0, 20.0), (40.0, 20.0), (40.0, 50.0), (10.0, 50.0))
 
 
 def _picture(*seen: Mark) -> Picture:
@@ -57,7 +57,7 @@ def test_marks_show_by_the_threshold() -> None:
 
 
 def test_labels_stay_on_the_picture() -> None:
-    corner = Mark((100.0, 0.0, 120.0, 10.0), 0, "hit", 0.9)
+    corner = Mark(((100.0, 0.0), (120.0, 0.0), (120.0, 10.0), (100.0, 10.0)), 0, "hit", 0.9)
     page = ET.fromstring(picture_card(_picture(corner), 0, 0.5, ["a class with a very long name"]))
     tags = [rect.attrib for rect in page.iter("rect") if rect.attrib["class"] == "tag"]
     assert all(float(tag["x"]) >= 0 and float(tag["y"]) >= 0 for tag in tags)

@@ -41,10 +41,10 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For run and report.")] = Path(
         "runs/demo"
     ),
-    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Of training, at most.")] = 5.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Of training in each half, at most.")] = 5.0,
     overwrite: Overwrite = False,
 ) -> Answer:
-    """Train on small real pictures, score, predict, and write a report."""
+    """Train on small real pictures, upright boxes then rotated ones, score, predict, and write reports."""
     if (output / "report.html").exists() and not overwrite:
         raise UsageError(f"{output} holds a demo already; add --overwrite to replace it, or name another --output")
     from focaldet.cli.progress import new_listener

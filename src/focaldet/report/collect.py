@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from focaldet.data.dataset import ANY_CLASS, Dataset
+from focaldet.data.dataset import ANY_CLASS, Dataset, Kind
 from focaldet.engine.detector import Detector
 from focaldet.engine.progress import duration
-from focaldet.geometry.hbox import corners_to_hbox
+from focaldet.geometry.hbox import corners_to_hbox, hbox_to_corners
 from focaldet.metrics.scores import Floats, Scores
 from focaldet.report.curves import Line
 from focaldet.report.data import ClassRow, Figure, Mark, Picture, ReportData, Validation
@@ -38,9 +39,12 @@ RULES = {
     "AP": "mean over IoU 0.50 to 0.95 in steps of 0.05",
     "AP50": "at IoU 0.50",
     "AP75": "at IoU 0.75",
+    "AP50_voc07": "VOC 2007, 11 points, IoU over 0.50",
+    "AP50_voc12": "VOC 2012, area, IoU over 0.50",
     "AP_small": "objects under 32² pixels",
     "AP_medium": "objects from 32² to 96² pixels",
     "AP_large": "objects over 96² pixels",
+    "AR": "recall, all detections",
     "AR_1": "recall, best detection of a picture",
     "AR_10": "recall, best 10 detections",
     "AR_100": "recall, best 100 detections",
@@ -48,7 +52,7 @@ RULES = {
     "AR_medium": "recall, objects from 32² to 96² pixels",
     "AR_large": "recall, objects over 96² pixels",
 }
-"""The twelve figures of COCO. The areas and recalls are means over the same ten IoUs as AP."""
+"""COCO's figures and those of rotated boxes. Areas and recalls are means over the same ten IoUs as AP."""
 
 
 def collect(
@@ -83,7 +87,7 @@ def collect(
         validation=validation,
         facts=facts(detector, dataset, history, run_folder),
         recipe={name: str(value) for name, value in detector.recipe.to_dict().items()},
-        usage=usage(run_folder, 0.5 if validation is None else validation.operating.score),
+        usage=usage(run_folder, 0.5 if validation is None else validation.operating.score, detector.recipe.kind),
     )
 
 
@@ -107,7 +111,9 @@ def validate(names: tuple[str, ...], dataset: Dataset, scores: Scores, detection
     operating = best_threshold(outcomes)
     return Validation(
         rule=scores.rule,
-        figures=tuple(Figure(name, scores.figures.get(name), rule) for name, rule in RULES.items()),
+        figures=tuple(
+            Figure(name, scores.figures[name], rule) for name, rule in RULES.items() if name in scores.figures
+        ),
         classes=class_rows(scores.classes),
         precision_recall=curves(scores.curves.at(iou=0.5), scores.curves.recalls),
         operating=operating,
@@ -203,17 +209,23 @@ def choose_pictures(dataset: Dataset, outcomes: Sequence[Outcome], threshold: fl
 def picture_of(dataset: Dataset, index: int, outcome: Outcome) -> Picture:
     """Return one picture with its boxes."""
     sample, seen, objects = dataset.sample(index), outcome.detections, outcome.truth
-    there = list(zip(objects.boxes.tolist(), objects.labels.tolist(), outcome.found.tolist(), strict=True))
+    outlines = objects.boxes if objects.boxes.ndim == 3 else hbox_to_corners(objects.boxes)
+    there = list(zip(corners_of(outlines), objects.labels.tolist(), outcome.found.tolist(), strict=True))
     truth = [
-        Mark(tuple(box), label, "truth") if wanted else Mark(tuple(box), 0, "ignored")
-        for (box, label, _), wanted in zip(there, outcome.wanted, strict=True)
+        Mark(corners, label, "truth") if wanted else Mark(corners, 0, "ignored")
+        for (corners, label, _), wanted in zip(there, outcome.wanted, strict=True)
     ]
-    marks = [Mark(tuple(box), label, "missed", score) for box, label, score in compress(there, outcome.wanted)]
-    said = zip(seen.boxes.tolist(), seen.labels.tolist(), seen.scores.tolist(), outcome.hit, strict=True)
-    for box, label, score, hit in compress(said, outcome.counted):
-        marks.append(Mark(tuple(box), label, "hit" if hit else "false", score))
+    marks = [Mark(corners, label, "missed", score) for corners, label, score in compress(there, outcome.wanted)]
+    said = zip(corners_of(seen.polygons), seen.labels.tolist(), seen.scores.tolist(), outcome.hit, strict=True)
+    for corners, label, score, hit in compress(said, outcome.counted):
+        marks.append(Mark(corners, label, "hit" if hit else "false", score))
     unique = tuple(dict.fromkeys(truth))  # an ignored region stands there once for each class
     return Picture(sample.name, encode_jpeg(sample.image), sample.size, unique, tuple(marks))
+
+
+def corners_of(polygons: Tensor) -> list[tuple[tuple[float, float], ...]]:
+    """Return the corners of (N, 4, 2) polygons as plain tuples."""
+    return [tuple((x, y) for x, y in polygon) for polygon in polygons.tolist()]
 
 
 def facts(detector: Detector, dataset: Dataset | None, history: History, run_folder: Path) -> dict[str, str]:
@@ -282,8 +294,9 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def usage(run_folder: Path, score: float) -> dict[str, str]:
+def usage(run_folder: Path, score: float, kind: Kind) -> dict[str, str]:
     """Return commands and lines of Python that use the run."""
+    numbers = "x1, y1, x2, y2" if kind == "hbox" else "x, y, w, h, theta"
     return {
         "From the command line": (
             f"focaldet predict {run_folder} PICTURES... --output found score={score:.2f}\n"
@@ -293,7 +306,7 @@ def usage(run_folder: Path, score: float) -> dict[str, str]:
             "import focaldet\n\n"
             f'detector = focaldet.load("{run_folder}")\n'
             f'found = detector.predict("picture.jpg", score={score:.2f})\n'
-            "print(found.boxes, found.scores, found.names)  # boxes: x1, y1, x2, y2 in pixels\n"
+            f"print(found.boxes, found.scores, found.names)  # boxes: {numbers}, in pixels\n"
             'found.draw("picture.jpg").save("seen.jpg")'
         ),
     }

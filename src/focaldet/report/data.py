@@ -12,16 +12,16 @@ Kind = Literal["hit", "false", "missed", "truth", "ignored"]
 
 @dataclass(frozen=True)
 class Mark:
-    """One box on a picture.
+    """One box, upright or rotated, on a picture.
 
     Attributes:
-        box: (x1, y1, x2, y2) in pixels of the picture in its file.
+        corners: (x, y) of the four, in order, in pixels of the picture in its file.
         label: 0 to C-1.
         kind: what the box is; a `missed` box is a truth box that shows when the threshold is above `score`.
         score: of a detection its own, of a truth box that of the detection which found it (0 where none did).
     """
 
-    box: tuple[float, float, float, float]
+    corners: tuple[tuple[float, float], ...]
     label: int
     kind: Kind
     score: float = 0.0

@@ -67,7 +67,12 @@ def shows(mark: Mark, threshold: float) -> bool:
 
 def _covered_last(marks: Sequence[Mark]) -> list[Mark]:
     """Order marks so that big boxes come first and small ones, drawn later, can be pointed at."""
-    return sorted(marks, key=lambda mark: (mark.box[0] - mark.box[2]) * (mark.box[3] - mark.box[1]))
+
+    def area(mark: Mark) -> float:
+        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = mark.corners
+        return abs((x2 - x0) * (y3 - y1) - (y2 - y0) * (x3 - x1))
+
+    return sorted(marks, key=area, reverse=True)
 
 
 def _panel(caption: str, size: tuple[int, int], content: str) -> str:
@@ -79,7 +84,8 @@ def _panel(caption: str, size: tuple[int, int], content: str) -> str:
 
 def _box(mark: Mark, picture: Picture, threshold: float, labels: Sequence[str], *, by_class: bool) -> str:
     """Return a box with its name; only detections and missed truth move with the threshold."""
-    x1, y1, x2, y2 = mark.box
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in mark.corners)
+    left, top = min(x for x, _ in mark.corners), min(y for _, y in mark.corners)
     name = "ignored" if mark.kind == "ignored" else escape(labels[mark.label])
     tone = f"c{mark.label % NUM_TONES + 1}" if by_class and mark.kind == "truth" else mark.kind
     text = name if by_class or mark.kind == "missed" else f"{name} {mark.score:.2f}"
@@ -87,8 +93,8 @@ def _box(mark: Mark, picture: Picture, threshold: float, labels: Sequence[str], 
     hidden = "" if by_class or shows(mark, threshold) else " hidden"
     return (
         f'<g class="box {tone}"{moving}{hidden}><title>{text}, {WORDS[mark.kind]}</title>'
-        f'<rect class="edge" x="{x1:.1f}" y="{y1:.1f}" width="{x2 - x1:.1f}" height="{y2 - y1:.1f}"/>'
-        f"{_tag(text, x1, y1, picture.size)}</g>"
+        f'<polygon class="edge" points="{points}"/>'
+        f"{_tag(text, left, top, picture.size)}</g>"
     )
 
 
