@@ -22,6 +22,7 @@ from focaldet.data.listing import (
     pictures_in,
     with_own_names,
 )
+from focaldet.data.tiles import MANIFEST
 from focaldet.data.voc import parse_xml, read_voc
 from focaldet.data.yolo import has_rotated_labels, read_yolo
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
@@ -145,7 +146,8 @@ def _find_coco(place: Place) -> Opener | None:
 
 
 def _jsons(root: Path) -> list[Path]:
-    return sorted([*root.glob("*.json"), *root.glob("annotations/*.json")])
+    paths = [*root.glob("*.json"), *root.glob("annotations/*.json")]
+    return sorted(path for path in paths if path.name != MANIFEST)
 
 
 def _jsons_of(root: Path, alias: str) -> list[Path]:

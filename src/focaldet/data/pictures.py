@@ -7,21 +7,34 @@ What a file may hold and what becomes of it:
 * of 16 bits a channel the high byte is kept, as OpenCV does;
 * transparency is dropped, not blended: the colours stay those that are in the file, again as OpenCV does;
 * of several frames or pages the first counts.
+
+Pillow refuses pictures of more than 179 megapixels, against files of strangers that unpack to more than a machine has.
+Scenes are larger every day, and here files are the user's own; so the limit is ours, of `MAX_PIXELS`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import struct
-import warnings
 import zlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from focaldet.errors import FocaldetError
-from focaldet.structures import Size
+
+if TYPE_CHECKING:  # processes that cut pictures do without torch
+    from focaldet.structures import Size
+
+MAX_PIXELS = 2_000_000_000
+"""A picture of more is refused, but inside `any_size`: 6 GB of RGB."""
+_limit: ContextVar[float] = ContextVar("limit", default=MAX_PIXELS)
 
 Picture = npt.NDArray[np.uint8]
 """(H, W, channels), RGB where there are three."""
@@ -44,11 +57,23 @@ def read_picture(path: str | Path, channels: int = 3) -> Picture:
         (H, W, channels) uint8, writable and contiguous, EXIF orientation applied.
 
     Raises:
-        FocaldetError: the file is missing, no picture, cut off, larger than Pillow's limit, or of other bands.
+        FocaldetError: the file is missing, no picture, cut off, larger than the limit, or of other bands.
+    """
+    return _as_array(read_image(path, channels))
+
+
+def read_image(path: str | Path, channels: int | None = 3) -> Image.Image:
+    """Read a picture file as a decoded Pillow picture, by the rules of this file.
+
+    Args:
+        path: any format that Pillow knows.
+        channels: as in `read_picture`; None: 1 where the file is grey, else 3.
     """
     with open_picture(path) as image:
+        if channels is None:
+            channels = 1 if len(image.getbands()) == 1 and image.mode != "P" else 3
         try:
-            return picture_to_array(image, channels, str(path))
+            return decode(image, channels, str(path))
         except FocaldetError:
             raise
         except BROKEN as error:
@@ -63,25 +88,47 @@ def read_size(path: str | Path) -> Size:
     return (width, height) if turned else (height, width)
 
 
+@contextlib.contextmanager
+def any_size() -> Iterator[None]:
+    """Take pictures of more than `MAX_PIXELS` inside the block."""
+    before = _limit.set(math.inf)
+    try:
+        yield
+    finally:
+        _limit.reset(before)
+
+
 def open_picture(path: str | Path) -> Image.Image:
     """Open a picture file without decoding it; a file that is none is one sentence."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from half of its limit on; scenes of 100 megapixels are everyday pictures here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+        with without_limit():
+            image = Image.open(path)
     except FileNotFoundError as error:
         raise FocaldetError(f"picture {path} does not exist; check the path") from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        sentence = f"picture {path} has more than {limit:.0f} megapixels, the limit against decompression bombs; cut it"
-        raise FocaldetError(sentence) from error
     except UnidentifiedImageError as error:
         raise FocaldetError(
             f"{path} is not a picture of a format that can be read, such as JPEG, PNG or TIFF"
         ) from error
     except BROKEN as error:
         raise FocaldetError(_damage(path, error)) from error
+    pixels, limit = image.width * image.height, _limit.get()
+    if pixels > limit:
+        image.close()
+        raise FocaldetError(
+            f"picture {path} has {pixels / 1e6:,.0f} megapixels, more than the {limit / 1e6:,.0f} that are taken "
+            "unasked; `focaldet tile --any-size` cuts it, where there is memory for it"
+        )
+    return image
+
+
+@contextlib.contextmanager
+def without_limit() -> Iterator[None]:
+    """Lift Pillow's limit, which is global, while a file is opened or a part is cut out: it is checked then."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def picture_to_array(image: Image.Image, channels: int = 3, name: str = "the picture") -> Picture:
@@ -95,12 +142,20 @@ def picture_to_array(image: Image.Image, channels: int = 3, name: str = "the pic
     Returns:
         (H, W, channels) uint8.
     """
+    return _as_array(decode(image, channels, name))
+
+
+def _as_array(image: Image.Image) -> Picture:
+    array = np.array(image)  # a copy: what Pillow hands out is read-only
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def decode(image: Image.Image, channels: int = 3, name: str = "the picture") -> Image.Image:
+    """Return the decoded picture, upright and with `channels` 8-bit bands; arguments are as in `picture_to_array`."""
     image.load()  # damage shows here, and not where EXIF is looked for
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
-    bands = _bands(image, channels, name)
-    array = np.array(bands)  # a copy: what Pillow hands out is read-only
-    return array[:, :, None] if array.ndim == 2 else array
+    return _bands(image, channels, name)
 
 
 def _bands(image: Image.Image, channels: int, name: str) -> Image.Image:
