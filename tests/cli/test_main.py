@@ -14,7 +14,7 @@ from focaldet.cli import main as main_module
 from focaldet.cli.main import explain
 from focaldet.errors import FocaldetError, UsageError
 
-VERBS = ["recipes", "train", "eval", "score", "predict", "convert", "tile", "bench", "doctor", "demo"]
+VERBS = ["recipes", "train", "eval", "score", "predict", "convert", "tile", "submit", "bench", "doctor", "demo"]
 
 
 def test_without_a_verb_it_prints_the_verbs(command: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from focaldet.cli import converting, machine, predicting, recipes, tiling, training
+from focaldet.cli import converting, machine, predicting, recipes, submitting, tiling, training
 from focaldet.cli.memory import keep_freed_memory
 from focaldet.cli.verb import Interrupted
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
@@ -61,6 +61,7 @@ app.command("score")(training.score)
 app.command("predict")(predicting.predict)
 app.command("convert")(converting.convert)
 app.command("tile")(tiling.tile)
+app.command("submit")(submitting.submit)
 app.command("bench")(machine.bench)
 app.command("doctor")(machine.doctor)
 app.command("demo")(machine.demo)
