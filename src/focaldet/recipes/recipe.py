@@ -179,8 +179,8 @@ class Recipe:
     """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
     test_size: tuple[int, int] = (1333, 800)
     resize: Literal["opencv", "tensorflow"] = "opencv"
-    """tensorflow: as TensorFlow 1's bilinear, without rounding to grey levels, the shorter side first, stretched where a
-    limit cuts the longer one; corners are whole numbers."""
+    """tensorflow: bilinear as in TensorFlow 1, without rounding to grey levels, the shorter side first, stretched where
+    a limit cuts the longer one; corners are whole numbers."""
     difficult: Literal["ignored", "trained"] = "ignored"
     """Objects marked difficult: neither to be found nor background, or like the others."""
     pad: int = 32
