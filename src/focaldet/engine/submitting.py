@@ -112,7 +112,7 @@ def read_found(source: Path) -> DetectionTable:
     if source.is_dir() and not path.exists():
         run = "a run, but " if (source / "recipe.yaml").exists() else ""
         raise FocaldetError(
-            f"{source} holds {run}no detections, neither Task1_CLASS.txt nor detections.json; `focaldet predict` writes "
+            f"{source} holds {run}no detections, neither Task1_CLASS.txt nor detections.json; `focaldet predict` makes "
             "them"
         )
     entries = read_json(path)
