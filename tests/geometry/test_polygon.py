@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from focaldet.errors import FocaldetError
+from focaldet.geometry import polygon as module
 from focaldet.geometry.polygon import (
     check_polygons,
     order_corners,
@@ -175,6 +176,17 @@ def test_faults_are_said() -> None:
         polygon_area(np.array([[0.0] * 8, [math.inf] * 8]))
     with pytest.raises(FocaldetError, match=r"polygons holds torch\.int64; give polygons"):
         check_polygons(torch.zeros(2, 8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_compiled_text_chooses_the_same_rectangles(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of polygons of all kinds, on a coarse grid too, where equal areas, flat ones and points are common."""
+    quads = torch.cat([random_quads(5, 3000), (random_quads(6, 3000) / 40).round() * 8, torch.zeros(2, 8)]).double()
+    convert = module.polygon_to_rbox_truncated if whole else polygon_to_rbox
+    compiled = convert(quads)
+    monkeypatch.setattr(module, "MANY", len(quads) + 1)
+    # rounding of sums may differ: 1e-9 pixels of up to 1,000
+    assert rectangle_distances(compiled.numpy(), convert(quads).numpy()).max() < 1e-9
 
 
 def test_gradients() -> None:

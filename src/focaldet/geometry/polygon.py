@@ -15,6 +15,7 @@ from torch import Tensor
 
 from focaldet.geometry.angles import ANGLE_FORMS, RADIANS, rewrite, wide_type
 from focaldet.geometry.check import check_numbers, takes_numpy
+from focaldet.geometry.kernels.choose import numba_fits
 from focaldet.geometry.quads import cross_themselves, quad_areas
 
 _FROM, _TO = (0, 1, 2, 3, 0, 1), (1, 2, 3, 0, 2, 3)
@@ -23,6 +24,8 @@ _LINES = tuple(range(6))
 _ROUNDING = 1e-14
 """Areas closer than this share of the squared diameter are equal: float64's rounding of what is subtracted."""
 _SAME_ANGLE = 1e-9
+MANY = 1000
+"""Polygons from which on the compiled text pays for being loaded."""
 
 
 @takes_numpy
@@ -183,10 +186,19 @@ def _rectangle_along(corners: Tensor, line: Tensor, start: Tensor) -> Tensor:
 
 
 def _last_least_side(corners: Tensor) -> Tensor:
-    """Return which two of whole-numbered corners (N, 4, 2) the calipers choose, as numbers (N, 2).
+    """Return which two of whole-numbered corners (N, 4, 2) the calipers choose, as numbers (N, 2)."""
+    if len(corners) >= MANY and numba_fits(corners):
+        from focaldet.geometry.kernels.rectangles import last_least_lines
 
-    They start level and turn counter-clockwise on the screen over a quarter turn, from side to side of the convex
-    hull. Every product of whole numbers is exact here; only the areas are rounded as they are there.
+        return _ends_of(torch.from_numpy(last_least_lines(corners.numpy())))
+    return _ends_of(_last_least_torch(corners))
+
+
+def _last_least_torch(corners: Tensor) -> Tensor:
+    """Return the line (N,) of the last of the least rectangles.
+
+    The calipers start level and turn counter-clockwise on the screen over a quarter turn, from side to side of the
+    convex hull. Every product of whole numbers is exact here; only the areas are rounded as they are there.
     """
     sides = corners[:, _TO] - corners[:, _FROM]
     normals = torch.stack([-sides[..., 1], sides[..., 0]], dim=-1)
@@ -200,9 +212,7 @@ def _last_least_side(corners: Tensor) -> Tensor:
     x, y = sides.abs().unbind(-1)
     falls = (sides.prod(dim=2) > 0) | (x == 0)  # to the right on the screen: the calipers come to it by its normal
     turn = torch.where(falls, torch.atan2(x, y), torch.atan2(y, x))
-    choice = torch.where(area == area.amin(dim=1, keepdim=True), turn, -1.0).argmax(dim=1)
-    chosen: Tensor = torch.tensor([_FROM, _TO], device=corners.device).T[choice]
-    return chosen
+    return torch.where(area == area.amin(dim=1, keepdim=True), turn, -1.0).argmax(dim=1)
 
 
 def _span(corners: Tensor, places: Tensor, axis: Tensor) -> Tensor:
@@ -213,8 +223,23 @@ def _span(corners: Tensor, places: Tensor, axis: Tensor) -> Tensor:
     return difference[..., 0] * axis[..., 0] + difference[..., 1] * axis[..., 1]
 
 
+def _ends_of(line: Tensor) -> Tensor:
+    """Return the numbers (N, 2) of the corners that lines (N,) go through."""
+    ends: Tensor = torch.tensor([_FROM, _TO], device=line.device).T[line]
+    return ends
+
+
 def _least_line(corners: Tensor) -> Tensor:
     """Return, of (N, 4, 2) corners, the numbers (N, 2) of the two along whose line the least rectangle lies."""
+    if len(corners) >= MANY and numba_fits(corners):
+        from focaldet.geometry.kernels.rectangles import least_lines
+
+        return _ends_of(torch.from_numpy(least_lines(corners.numpy(), _ROUNDING, _SAME_ANGLE)))
+    return _ends_of(_least_line_torch(corners))
+
+
+def _least_line_torch(corners: Tensor) -> Tensor:
+    """Return the line (N,) of the least rectangle, of several that which is turned least from the axes."""
     difference = corners[:, _TO] - corners[:, _FROM]
     squared = difference.square().sum(dim=2)
     along = _unit(difference)
@@ -222,9 +247,7 @@ def _least_line(corners: Tensor) -> Tensor:
     area = torch.where(squared > 0, (high - low).prod(dim=2), math.inf)
     slack = _ROUNDING * squared.amax(dim=1)
     least = area <= (area.amin(dim=1) + slack)[:, None]
-    choice = torch.where(least, _turn_from_axes(along), math.inf).argmin(dim=1)
-    chosen: Tensor = torch.tensor([_FROM, _TO], device=corners.device).T[choice]
-    return chosen
+    return torch.where(least, _turn_from_axes(along), math.inf).argmin(dim=1)
 
 
 def _unit(vectors: Tensor) -> Tensor:
