@@ -183,6 +183,9 @@ def test_tiles_of_another_cut_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FocaldetError, match="format=png there and jpg asked for"):
         quick(data, tmp_path / "tiles", format="jpg", resume=True)
     assert files_of(tmp_path / "tiles") == before
+    # what a process that was killed left of a scene goes as well
+    (tmp_path / "tiles" / "images" / "P9__64__0___0.png").write_bytes(b"")
+    (tmp_path / "tiles" / "labelTxt" / ".P9__64__0___0.txt.7.part").write_bytes(b"")
     quick(data, tmp_path / "tiles", Cut(48, 8), overwrite=True)
     quick(data, tmp_path / "fresh", Cut(48, 8))
     assert files_of(tmp_path / "tiles") == files_of(tmp_path / "fresh")
@@ -198,6 +201,10 @@ def test_a_dry_run_counts_and_writes_nothing(data: Path, tmp_path: Path) -> None
 def test_faults(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds other things than tiles"):
         quick(data, data)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "tiles.json").write_text("[]")
+    with pytest.raises(FocaldetError, match=r"odd/tiles\.json is not what `focaldet tile` writes"):
+        quick(data, tmp_path / "odd", overwrite=True)
     scene(data / "images", "P1", 20, 20, None)  # data/images/images/P1.png
     with pytest.raises(FocaldetError, match="are two pictures of the name 'P1'"):
         quick(data, tmp_path / "tiles")

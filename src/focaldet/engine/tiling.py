@@ -30,6 +30,7 @@ from focaldet.data.pictures import read_size
 from focaldet.data.tiles import MANIFEST, Cut, label_text, objects_of_tiles, plan_tiles, tile_name
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError, UsageError
+from focaldet.results.dota import is_tile
 from focaldet.results.files import read_json, write_beside, write_json
 
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
@@ -297,8 +298,7 @@ class TileFolder:
         if there is not None and resume:
             check_same(self.path, there[0], self.made)
             records = {record["scene"]: record for record in there[1]}
-        elif there is not None:
-            self._remove(there[0]["format"], there[1])
+        self._clear(everything=not resume)
         for name in ("images", "labelTxt"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         with write_beside(self.path / JOURNAL, "w") as file:
@@ -352,12 +352,11 @@ class TileFolder:
         with write_beside(self.path / name, "w") as file:
             file.writelines(f"{line}\n" for line in lines)
 
-    def _remove(self, suffix: str, records: Sequence[Record]) -> None:
-        """Take away the tiles of records, and what was written about them."""
-        for record in records:
-            for name in tile_names(record):
-                self._picture(name, suffix).unlink(missing_ok=True)
-                self._label(name).unlink(missing_ok=True)
+    def _clear(self, *, everything: bool) -> None:
+        """Take away tiles and what was written about them, or only files that a process left in the middle."""
+        for path in [*self.path.glob("images/*"), *self.path.glob("labelTxt/*")]:
+            if path.suffix == ".part" or (everything and is_tile(path.stem)):
+                path.unlink()
         for name in ("train.txt", "val.txt", "classes.txt"):
             (self.path / name).unlink(missing_ok=True)
 
@@ -379,6 +378,8 @@ def read_tiles(folder: Path) -> tuple[dict[str, Any], list[Record]] | None:
         return made, records
     if (folder / MANIFEST).exists():
         made = read_json(folder / MANIFEST)
+        if not isinstance(made, dict) or not {"version", "cut", "scenes"} <= set(made):
+            raise FocaldetError(f"{folder / MANIFEST} is not what `focaldet tile` writes; name another folder")
         return made, made.pop("scenes")
     return None
 
