@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import PIL.Image
 import pytest
 
 import focaldet
+from focaldet.data import pictures
 from focaldet.engine.detector import Detector
 from focaldet.engine.predict import drawn_names, find_pictures, predict_folder
 from focaldet.errors import FocaldetError, UsageError
@@ -73,7 +75,7 @@ def test_unreadable_pictures_are_listed_and_the_others_done(
     cut.write_bytes(cut.read_bytes()[:-200])
     text.write_text("no picture")
     PIL.Image.new("RGB", (200, 200)).save(bomb)
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10_000)  # twice as many are refused
+    monkeypatch.setattr(pictures, "_limit", ContextVar("limit", default=30_000))
     summary = predict_folder(detector, [cut, good, missing, text, bomb, last], tmp_path / "found")
     assert summary.done == 2
     assert [Path(name) for name, _ in summary.failed] == [cut, missing, text, bomb]
