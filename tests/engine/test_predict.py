@@ -79,7 +79,7 @@ def test_unreadable_pictures_are_listed_and_the_others_done(
     summary = predict_folder(detector, [cut, good, missing, text, bomb, last], tmp_path / "found")
     assert summary.done == 2
     assert [Path(name) for name, _ in summary.failed] == [cut, missing, text, bomb]
-    faults = ("is cut off", "does not exist", "is not a picture", "decompression bombs")
+    faults = ("is cut off", "does not exist", "is not a picture", "taken unasked")
     for (name, sentence), words in zip(summary.failed, faults, strict=True):
         assert words in sentence and name in sentence and "\n" not in sentence
     assert {Path(entry["image"]) for entry in answers(tmp_path / "found")} == {good, last}
