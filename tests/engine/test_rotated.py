@@ -16,6 +16,7 @@ import focaldet
 from focaldet.engine.evaluate import evaluate
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.train import Run, train
+from focaldet.errors import UsageError
 from focaldet.recipes import State
 from focaldet.recipes.dota import ROWS
 from focaldet.structures import Truth
@@ -84,6 +85,21 @@ def test_predictions_come_in_every_format(run: Run, data: Path, tmp_path: Path) 
     assert (min(outline[::2]), max(outline[1::2])) == (x, y + height) and width > 0
     lines = [line for path in (tmp_path / "found" / "task1").iterdir() for line in path.read_text().splitlines()]
     assert len(lines) == len(records) and all(len(line.split()) == 10 for line in lines)
+
+
+def test_a_scene_is_seen_by_tiles_and_merged(run: Run, data: Path) -> None:
+    detector = focaldet.load(run.folder, score=0.001)
+    picture = np.asarray(PIL.Image.open(data / "val" / "images" / "P0.png"))
+    scene = np.tile(picture, (2, 3, 1))  # 288 x 128
+    whole, tiled = detector.predict(scene), detector.predict(scene, tile=96, overlap=32)
+    assert tiled.rotated and len(tiled) > 0
+    assert float(tiled.boxes[:, 0].max()) > 192 and float(tiled.boxes[:, 1].max()) > 64  # tiles of all corners speak
+    assert detector.predict(picture, tile=96, overlap=32).boxes.equal(
+        detector.predict(picture).boxes
+    )  # under 1.5 tiles
+    assert not (len(whole) == len(tiled) and whole.boxes.equal(tiled.boxes))
+    with pytest.raises(UsageError, match="only rotated ones are merged from tiles"):
+        focaldet.load("retinanet-small").predict(picture, tile=64)
 
 
 def test_losses_take_rboxes_and_polygons_alike() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
+from focaldet.data.tiles import Cut
 from focaldet.data.transforms import Transform, build_transform
 from focaldet.engine.optimizer import UpdateRule
 from focaldet.errors import FocaldetError, UsageError
@@ -20,6 +21,7 @@ from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.postprocess.detect import DetectRule
+from focaldet.postprocess.merge import MERGE_THRESHOLDS, MergeRule
 from focaldet.recipes import Recipe
 from focaldet.structures import Batch, Sample
 from focaldet.targets.assign import AssignRule
@@ -140,6 +142,28 @@ def build_steps(recipe: Recipe, *, train: bool) -> Transform:
     """Return what the recipe does to a picture between the file and the batch."""
     sizes = recipe.sizes if train else (recipe.test_size,)
     return build_transform(sizes, recipe.augment, train=train, resize=recipe.resize)
+
+
+def build_cut(recipe: Recipe) -> Cut:
+    """Return how the recipe's scenes are cut when they are looked at.
+
+    Raises:
+        UsageError: the recipe has no tiles.
+    """
+    if recipe.tile is None:
+        raise UsageError(f"recipe {recipe.name} looks at whole pictures; name the side of tiles by tile=1024, say")
+    return Cut(recipe.tile, recipe.overlap, owner="centre", min_picture=0.0, pad=recipe.tile_pad)
+
+
+def build_merge_rule(recipe: Recipe) -> MergeRule:
+    """Return how what the recipe finds in tiles becomes what there is in the scene."""
+    return MergeRule(
+        nms=MERGE_THRESHOLDS.get(recipe.merge_nms, recipe.nms),
+        other=recipe.nms,
+        equal=recipe.nms_equal,
+        max_per_class=recipe.merge_per_class,
+        corners=recipe.merge_corners,
+    )
 
 
 @dataclass(frozen=True)

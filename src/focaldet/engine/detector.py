@@ -18,7 +18,9 @@ from focaldet.engine.build import (
     build_coder,
     build_collate,
     build_criterion,
+    build_cut,
     build_detect_rule,
+    build_merge_rule,
     build_model,
     build_steps,
     change_recipe,
@@ -26,6 +28,7 @@ from focaldet.engine.build import (
     find_device,
 )
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
+from focaldet.engine.scenes import predict_scene
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 from focaldet.geometry.hbox import hbox_to_corners
 from focaldet.geometry.rbox import rbox_to_polygon
@@ -48,6 +51,10 @@ STRUCTURE = (
     "anchor_ratios", "in_channels", "classes",
 )  # fmt: skip
 """Fields that decide the shapes of a network: they cannot change under weights that exist."""
+
+
+WHOLE_TILES = 1.5
+"""Pictures of up to so many tiles a side are seen as a whole."""
 
 
 class Detector:
@@ -135,22 +142,43 @@ class Detector:
         return self._criterion(stages, [batch.targets.to(self.device)])
 
     @overload
-    def predict(self, what: Picture, score: float | None = None, max_detections: int | None = None) -> Detections: ...
+    def predict(
+        self,
+        what: Picture,
+        score: float | None = None,
+        max_detections: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Detections: ...
 
     @overload
     def predict(
-        self, what: Pictures, score: float | None = None, max_detections: int | None = None
+        self,
+        what: Pictures,
+        score: float | None = None,
+        max_detections: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> list[Detections]: ...
 
     def predict(
-        self, what: Picture | Pictures, score: float | None = None, max_detections: int | None = None
+        self,
+        what: Picture | Pictures,
+        score: float | None = None,
+        max_detections: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> Detections | list[Detections]:
         """Detect in a picture or a list of them.
+
+        A rotated recipe with tiles looks at pictures with a side of over 1.5 tiles tile by tile, and merges.
 
         Args:
             what: a path, an (H, W, in_channels) uint8 RGB array, a PIL picture, or a list of these.
             score: least score of a detection; None for the recipe's.
-            max_detections: most detections a picture; None for the recipe's.
+            max_detections: most detections a picture, or tile; None for the recipe's.
+            tile: side of a tile in pixels, for rotated recipes; None for the recipe's.
+            overlap: pixels that neighbouring tiles share; None for the recipe's.
 
         Returns:
             Detections in pixels of the picture given, one for a picture, a list for a list.
@@ -158,20 +186,23 @@ class Detector:
         Raises:
             FocaldetError: a picture cannot be read; the sentence names it.
         """
-        detector = self.with_answers(score, max_detections)
+        if self.recipe.kind == "hbox" and (tile is not None or overlap is not None):
+            raise UsageError(
+                f"recipe {self.recipe.name} finds upright boxes, and only rotated ones are merged from tiles"
+            )
+        detector = self.with_answers(score, max_detections, tile, overlap)
         if isinstance(what, (str, Path, np.ndarray, PIL.Image.Image)):
             return detector._predict_one(what)
         return [detector._predict_one(item) for item in what]
 
-    def with_answers(self, score: float | None, max_detections: int | None) -> Detector:
-        """Return this detector with other answer limits; network and folded weights are shared."""
+    def with_answers(
+        self, score: float | None, max_detections: int | None, tile: int | None = None, overlap: int | None = None
+    ) -> Detector:
+        """Return this detector with other answer limits and tiles; network and folded weights are shared."""
         if self._inference is None:
             self.prepare()
-        changes: dict[str, Any] = {}
-        if score is not None:
-            changes["score"] = score
-        if max_detections is not None:
-            changes["max_detections"] = max_detections
+        asked = {"score": score, "max_detections": max_detections, "tile": tile, "overlap": overlap}
+        changes = {name: value for name, value in asked.items() if value is not None}
         if not changes:
             return self
         other = copy.copy(self)
@@ -179,8 +210,14 @@ class Detector:
         return other
 
     def _predict_one(self, what: Picture) -> Detections:
-        sample = self._transform(as_sample(picture_array(what, self.recipe.in_channels), 0), np.random.default_rng(0))
-        return self.detect(self._collate_bare([sample]))[0]
+        picture, recipe = picture_array(what, self.recipe.in_channels), self.recipe
+        if recipe.kind == "hbox" or recipe.tile is None or max(picture.shape[:2]) <= WHOLE_TILES * recipe.tile:
+            return self._look([picture])[0]
+        return predict_scene(self._look, picture, build_cut(recipe), build_merge_rule(recipe), self.classes)
+
+    def _look(self, pictures: list[npt.NDArray[np.uint8]]) -> list[Detections]:
+        samples = (self._transform(as_sample(picture, 0), np.random.default_rng(0)) for picture in pictures)
+        return [self.detect(self._collate_bare([sample]))[0] for sample in samples]
 
 
 def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:

@@ -57,6 +57,12 @@ BASE = Recipe(
     nms_equal="suppress",
     max_per_class=100,
     max_detections=None,
+    tile=600,
+    overlap=150,
+    tile_pad=(0, 0, 0),
+    merge_nms="single-scale",
+    merge_per_class=500,
+    merge_corners="whole",
 )
 H = replace(BASE, anchors="h21", assign="hull", pixels="plus_one", box_weight=0.2)
 R = replace(BASE, anchors="r90-crossed", assign="rbox")

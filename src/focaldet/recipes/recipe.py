@@ -204,6 +204,20 @@ class Recipe:
     """At most so many a picture, or tile; None: all."""
     centres: Literal["free", "clamped"] = "free"
     """clamped: centres of rotated boxes are moved into the picture before NMS, as mmrotate does."""
+    tile: int | None = None
+    """Side of the tiles, in pixels, that scenes are looked at by: pictures with a side of over 1.5 tiles. None: any
+    picture is seen as a whole."""
+    overlap: int = 0
+    """Pixels that neighbouring tiles share."""
+    tile_pad: tuple[int, int, int] | None = None
+    """RGB colour that fills up a tile which reaches out of the picture; None: it ends with the picture."""
+    merge_nms: Literal["nms", "single-scale", "multi-scale", "after-2020"] = "nms"
+    """IoU over which the worse of two boxes of a class from several tiles goes: `nms`, or one a class, as the original
+    program merged rows 1 to 17, row 18, and in its last state."""
+    merge_per_class: int | None = None
+    """At most so many of a class and scene; None: all."""
+    merge_corners: Literal["exact", "compared-whole", "whole"] = "exact"
+    """Truncation of corners when tiles are merged, in comparing or for good (quirks)."""
     refit: Literal["none", "original-180"] = "none"
     """original-180: rotated boxes outside the range are dropped and the corners of the others truncated (quirk)."""
 
@@ -346,6 +360,9 @@ QUIRKS = (
     Quirk("max_per_class", 100, 200, None),
     Quirk("max_detections", None, None, 2000),
     Quirk("refit", "original-180", "original-180", "none"),
+    Quirk("merge_nms", "single-scale", "after-2020", "after-2020"),
+    Quirk("merge_per_class", 500, 5000, None),
+    Quirk("merge_corners", "whole", "compared-whole", "exact"),
 )
 
 FIXED_SETS = {"h21": 21, "h55": 55, "r90": 90, "r90-crossed": 90}

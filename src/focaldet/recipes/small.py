@@ -54,6 +54,8 @@ RETINANET_H_SMALL = replace(
     test_size=(640, 512),
     augment=("flip", "vflip", "affine", "color"),
     nms=0.1,
+    tile=640,
+    overlap=160,
     max_detections=300,
 )
 
