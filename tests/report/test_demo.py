@@ -32,7 +32,7 @@ def test_demo_of_a_few_seconds_leaves_everything(tmp_path: Path) -> None:
         assert files <= {path.name for path in folder.iterdir()}
         assert len(list((lesson.predictions / "drawn").glob("*.jpg"))) == 12
         assert lesson.run.steps > 0
-        assert str(lesson.report) in summary and lesson.scores.rule in summary
+        assert str(lesson.report) in summary and lesson.lesson.rule in summary
     upright, rotated = result.lessons
     assert result.to_dict()["scores"]["AP50"] == upright.scores["AP50"]
     assert result.to_dict()["retinanet-h-small"]["scores"]["AP50_voc12"] == rotated.scores["AP50_voc12"]
