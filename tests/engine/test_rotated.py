@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 import focaldet
-from focaldet.engine.evaluate import evaluate
+from focaldet.data.formats import open_dataset
+from focaldet.engine.evaluate import evaluate, evaluate_detector
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.train import Run, train
 from focaldet.errors import UsageError
@@ -100,6 +102,29 @@ def test_a_scene_is_seen_by_tiles_and_merged(run: Run, data: Path) -> None:
     assert not (len(whole) == len(tiled) and whole.boxes.equal(tiled.boxes))
     with pytest.raises(UsageError, match="only rotated ones are merged from tiles"):
         focaldet.load("retinanet-small").predict(picture, tile=64)
+
+
+def test_scenes_of_a_dataset_are_scored_tile_by_tile(run: Run, data: Path) -> None:
+    detector = focaldet.load(run.folder, tile=40, overlap=8)  # 96 x 64 is over 1.5 tiles
+    dataset = open_dataset(data, "val", kind="rbox")
+    evaluation = evaluate_detector(detector, dataset)
+    alone = [detector.predict(dataset.path(index)) for index in range(len(dataset))]
+    assert evaluation.losses == {}
+    for found, expected in zip(evaluation.detections, alone, strict=True):
+        assert found.boxes.equal(expected.boxes) and found.scores.equal(expected.scores)
+
+
+def test_scenes_and_small_pictures_keep_their_places(run: Run, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "val", tmp_path / "mixed")
+    large = tmp_path / "mixed" / "images" / "P1.png"
+    PIL.Image.open(large).resize((192, 128)).save(large)
+    detector = focaldet.load(run.folder, tile=96, overlap=32)
+    dataset = open_dataset(tmp_path / "mixed", "train", kind="rbox")
+    evaluation = evaluate_detector(detector, dataset)
+    alone = [detector.predict(dataset.path(index)) for index in range(len(dataset))]
+    assert "loss" in evaluation.losses
+    for found, expected in zip(evaluation.detections, alone, strict=True):
+        torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-3, rtol=0)  # batches round differently
 
 
 def test_losses_take_rboxes_and_polygons_alike() -> None:

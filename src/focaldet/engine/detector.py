@@ -211,13 +211,18 @@ class Detector:
 
     def _predict_one(self, what: Picture) -> Detections:
         picture, recipe = picture_array(what, self.recipe.in_channels), self.recipe
-        if recipe.kind == "hbox" or recipe.tile is None or max(picture.shape[:2]) <= WHOLE_TILES * recipe.tile:
+        if not is_scene(recipe, picture.shape[:2]):
             return self._look([picture])[0]
         return predict_scene(self._look, picture, build_cut(recipe), build_merge_rule(recipe), self.classes)
 
     def _look(self, pictures: list[npt.NDArray[np.uint8]]) -> list[Detections]:
         samples = (self._transform(as_sample(picture, 0), np.random.default_rng(0)) for picture in pictures)
         return [self.detect(self._collate_bare([sample]))[0] for sample in samples]
+
+
+def is_scene(recipe: Recipe, size: Sequence[int]) -> bool:
+    """Say whether a recipe looks at a picture of (height, width) tile by tile."""
+    return recipe.kind == "rbox" and recipe.tile is not None and max(size) > WHOLE_TILES * recipe.tile
 
 
 def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from focaldet.data.formats import Split, open_dataset
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
 from focaldet.engine.build import build_collate, build_criterion, build_steps
-from focaldet.engine.detector import Detector, Source, load
+from focaldet.engine.detector import Detector, Source, is_scene, load
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
 from focaldet.metrics.coco import coco_scores
@@ -82,18 +82,26 @@ def evaluate_detector(
 ) -> Evaluation:
     """Detect in every picture of a dataset, one pass for figures and losses.
 
+    Scenes, which a rotated recipe looks at tile by tile, have no losses.
+
     Raises:
         FocaldetError: the dataset names a class that the detector does not know.
     """
     refuse_unknown_classes(detector.classes, dataset)
     listener = listener or Quiet()
     criterion = build_criterion(detector.recipe)
-    detections: list[Detections] = []
+    scenes = np.array([is_scene(detector.recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
+    pictures = np.flatnonzero(~scenes)
+    found: dict[int, Detections] = {}
     sums: dict[str, float] = {}
     listener.start(len(dataset), "scoring")
-    for batch in _batches(detector, in_classes(dataset, detector.classes), workers):
+    for index in np.flatnonzero(scenes).tolist():
+        found[index] = detector.predict(dataset.path(index))
+        listener.advance(1)
+    for batch in _batches(detector, in_classes(dataset, detector.classes).select(pictures), workers):
         stages = detector.forward(batch.images)
-        detections += detector.detect(batch, stages)
+        answers = detector.detect(batch, stages)
+        found |= zip(pictures[batch.indices].tolist(), answers, strict=True)
         assert batch.targets is not None
         with torch.inference_mode():
             losses: dict[str, Tensor] = criterion(stages, [batch.targets.to(detector.device)])
@@ -101,8 +109,9 @@ def evaluate_detector(
             sums[name] = sums.get(name, 0.0) + float(value)
         listener.advance(len(batch.ids))
     listener.finish()
+    detections = [found[index] for index in range(len(dataset))]
     scores = score_detections(dataset, detections, detector.recipe.kind)
-    return Evaluation(scores, detections, {name: value / max(len(dataset), 1) for name, value in sums.items()})
+    return Evaluation(scores, detections, {name: value / max(len(pictures), 1) for name, value in sums.items()})
 
 
 def _batches(detector: Detector, dataset: Dataset, workers: int) -> Iterator[Batch]:

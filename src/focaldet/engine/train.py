@@ -315,7 +315,7 @@ class Trainer:
         evaluation = self.validate() if self.validation_is_due else None
         figures: dict[str, float | None] = {}
         if evaluation is not None:
-            figures = {**evaluation.scores.figures, "val_loss": evaluation.losses["loss"]}
+            figures = {**evaluation.scores.figures, "val_loss": evaluation.losses.get("loss")}
         epochs = self.step_number / self.schedule.steps_per_epoch
         self.history.write(epoch=epochs, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures)
         self.say(self.history.line())
