@@ -1,6 +1,6 @@
 """Cut one picture into tile files: decoded once, written tile by tile.
 
-This file needs neither torch nor OpenCV, so that a process which cuts (`python -m focaldet.data.cutter`) holds little
+This file does without torch, so that a process which cuts (`python -m focaldet.data.cutter`) holds little
 beside the picture, of which Pillow keeps four bytes a pixel. Such a process takes jobs from standard input, a json a
 line, and answers each with a line on standard output.
 """
@@ -13,14 +13,14 @@ import os
 import subprocess
 import sys
 import threading
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,6 @@ Picture = npt.NDArray[np.uint8]
 Window = tuple[int, int, int, int]
 
 JPEG_QUALITY = 95
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-ROW_ABOVE = 2
-"""Number of PNG's filter that subtracts from each row the one above it."""
 
 
 @dataclass(frozen=True)
@@ -112,27 +109,24 @@ def cut_out(scene: Image.Image, window: Window, pad: tuple[int, int, int] | None
 
 
 def encode_png(tile: Picture) -> bytes:
-    """Return an (H, W) or (H, W, 3) picture as a PNG file, for speed.
-
-    Of each row the one above is subtracted, and the differences are Huffman-coded without a search for repetitions:
-    two to three times as fast as Pillow at its lowest level, with files of a tenth more.
-    """
-    height, width = tile.shape[:2]
-    pixels = tile.reshape(height, -1)
-    rows = np.empty((height, 1 + pixels.shape[1]), dtype=np.uint8)
-    rows[:, 0] = ROW_ABOVE
-    rows[0, 1:] = pixels[0]
-    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    coder = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1, zlib.Z_HUFFMAN_ONLY)
-    data = coder.compress(rows.data) + coder.flush()
-    kind = bytes([8, 0 if tile.ndim == 2 else 2, 0, 0, 0])  # 8 bits, grey or RGB, the only methods, not interlaced
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + kind
-    return PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    """Return an (H, W) or (H, W, 3) picture as a PNG file: by OpenCV where it is installed, half the time of Pillow."""
+    encode = _opencv_encoder()
+    if encode is not None:
+        written: bytes = encode(".png", tile if tile.ndim == 2 else tile[:, :, ::-1])[1].tobytes()
+        return written
+    file = io.BytesIO()
+    Image.fromarray(tile).save(file, "png", compress_level=1)
+    return file.getvalue()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    check = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join([len(data).to_bytes(4, "big"), kind, data, check.to_bytes(4, "big")])
+@cache
+def _opencv_encoder() -> Callable[..., Any] | None:
+    try:
+        import cv2
+    except ImportError:
+        return None
+    encode: Callable[..., Any] = cv2.imencode
+    return encode
 
 
 def encode_jpeg(tile: Picture) -> bytes:

@@ -145,7 +145,7 @@ def tile(
         data: a data set in any form that `open_dataset` knows, or a folder with nothing but pictures.
         output: the folder of the tiles.
         cut: how.
-        format: of the tiles: "png" (fast, 10 % larger than it could be) or "jpg".
+        format: of the tiles: "png" (without loss) or "jpg".
         headers: put DOTA's two header lines above the labels.
         workers: processes, each with one decoded picture at a time; 0 does all in this one.
         any_size: take pictures of more than two gigapixels.
