@@ -1,12 +1,21 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from focaldet.assets import asset_path
+from focaldet.data.pictures import read_picture
 from focaldet.errors import FocaldetError
+from focaldet.models.backbone import build_backbone
 from focaldet.models.convs import ConvReLU, NormedConv2d, build_conv
 from focaldet.models.fpn import FPN
 from focaldet.models.heads import Head
+from focaldet.models.imagenet import imagenet_input, imagenet_weights
 from focaldet.models.inference import FusedConv2d, prepare_for_inference
 from focaldet.models.retinanet import build_retinanet
+from focaldet.models.weights import load_backbone
+
+PICTURES = [asset_path("bccd") / "images" / f"BloodImage_00{number}.jpg" for number in (301, 379)]
 
 
 def test_a_normed_convolution_forgets_the_scale_of_its_input():
@@ -55,3 +64,16 @@ def test_the_network_that_predicts_answers_the_same_with_norms(backbone: str):
     with torch.inference_mode():
         for found, expected in zip(fast(images)[0].flat(), model(images)[0].flat(), strict=True):
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_backbones_that_ship_differ_far_in_the_scale_of_their_maps():
+    """Why the small recipes have norms: docs/decisions/small-recipe.md."""
+    pictures = torch.stack([torch.from_numpy(read_picture(path)[:224, :320]) for path in PICTURES]).permute(0, 3, 1, 2)
+    deviations = {}
+    for name in ("mobilenetv2_100", "tf_efficientnet_lite0"):
+        backbone = build_backbone(name).eval()
+        load_backbone(SimpleNamespace(backbone=backbone), imagenet_weights(name))  # type: ignore[arg-type]
+        mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in imagenet_input(name))
+        with torch.inference_mode():
+            deviations[name] = torch.stack([level.std() for level in backbone((pictures - mean) / std)])
+    assert bool((deviations["tf_efficientnet_lite0"] > 5 * deviations["mobilenetv2_100"]).all())

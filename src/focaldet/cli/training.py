@@ -73,7 +73,13 @@ def evaluate(
     changes: Changes = None,
     split: Annotated[Literal["val", "train"], typer.Option("--split", help="Which pictures.")] = "val",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Keep the detections as COCO results.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.json",
+            help="Keep the detections: COCO results, or of rotated boxes our json.",
+        ),
     ] = None,
     device: Device = "cpu",
     workers: Workers = 0,
