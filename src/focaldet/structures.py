@@ -38,13 +38,6 @@ class Truth:
     labels: Tensor
     ignored: Tensor | None = None
 
-    def split_ignored(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (boxes to find, their labels, ignored boxes)."""
-        if self.ignored is None:
-            return self.boxes, self.labels, self.boxes[:0]
-        wanted = ~self.ignored
-        return self.boxes[wanted], self.labels[wanted], self.boxes[self.ignored]
-
 
 @dataclass
 class Sample:

@@ -1,6 +1,6 @@
 """Rotated boxes, (x, y, w, h, theta) in continuous pixels and radians clockwise on the screen.
 
-Their corners, hull and area, how they move with the picture, which part of them a picture shows, and the forms in
+Their corners and hull, how they move with the picture, which part of them a picture shows, and the forms in
 which other programs write them. theta is the direction of the w side; any theta is understood.
 """
 
@@ -95,13 +95,6 @@ def rbox_to_hbox(boxes: Tensor) -> Tensor:
 
 
 @takes_numpy
-def area_rbox(boxes: Tensor) -> Tensor:
-    """Return the area (N,) of rboxes (N, 5) in square pixels."""
-    check_rboxes(boxes, "boxes")
-    return boxes[:, 2] * boxes[:, 3]
-
-
-@takes_numpy
 def flip_rbox(boxes: Tensor, size: Size, horizontal: bool = False, vertical: bool = False) -> Tensor:
     """Mirror rboxes (N, 5) with a picture of (height, width) pixels: left to right, upside down, or both.
 
@@ -114,12 +107,6 @@ def flip_rbox(boxes: Tensor, size: Size, horizontal: bool = False, vertical: boo
     x = size[1] - x if horizontal else x
     y = size[0] - y if vertical else y
     return torch.stack([x, y, w, h, theta if horizontal == vertical else -theta], dim=-1)
-
-
-@takes_numpy
-def shift_rbox(boxes: Tensor, x: float, y: float) -> Tensor:
-    """Move rboxes (N, 5) by x pixels to the right and y down."""
-    return boxes + boxes.new_tensor([x, y, 0.0, 0.0, 0.0])
 
 
 @takes_numpy
