@@ -125,6 +125,31 @@ class Recipe:
     truth box that they overlap better (quirk)."""
     crowd: Literal["background", "ignored"] = "background"
     """Anchors on crowd boxes: ordinary background, or out of the loss where half of the anchor lies on one."""
+    # --- refinement: R3Det and what follows it ---
+    refine_stages: int = 0
+    """Stages behind the first, each with features aligned with the boxes of the stage before it; 0: RetinaNet."""
+    refine_positive: tuple[float, ...] = (0.6, 0.7)
+    """`positive` of each refine stage; entries beyond `refine_stages` are not read."""
+    refine_negative: tuple[float, ...] = (0.5, 0.6)
+    """`negative` of each refine stage."""
+    refine_convs: Literal["per-level", "shared"] = "per-level"
+    """Whether the convolutions before the sampling are each level's own or one set for all."""
+    refine_points: Literal[1, 5] = 1
+    """Where features are sampled: at the box's centre; or at its corners too, and summed."""
+    refine_sampling: Literal["true", "transposed", "original", "original-transposed"] = "true"
+    """true: bilinear at the place of the box; transposed: x and y exchanged (quirk of mmcv's operator); the others are
+    the original program's arithmetic, in which a whole-numbered coordinate weighs nothing (quirks)."""
+    refine_output: Literal["f+sample", "p+f+sample"] = "f+sample"
+    """What a refined map is the sum of: the convolved map F, F at the boxes, and the pyramid's map P."""
+    refine_gradient: Literal["detached", "attached"] = "detached"
+    """Whether the sampled places pass gradients back to the boxes of the stage before."""
+    box_sides: Literal["exact", "plus_one"] = "exact"
+    """plus_one: anchors' sides count one more, and logarithms 1e-5, when truth is encoded, but not when decoded
+    (quirk)."""
+    inld: tuple[int, ...] = ()
+    """Instance-level denoising (R3Det++): convolutions of each level's trunk before its last two; (): none."""
+    inld_masks: Literal["classes", "binary"] = "classes"
+    """What the painted masks tell apart: every class, or object and background."""
     # --- losses ---
     alpha: float = 0.25
     gamma: float = 2.0
@@ -178,6 +203,12 @@ class Recipe:
     sizes: tuple[tuple[int, int], ...] = ((1333, 800),)
     """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
     test_size: tuple[int, int] = (1333, 800)
+    test_sizes: tuple[tuple[int, int], ...] = ()
+    """Sizes of which each is looked at, all answers being merged by one NMS; (): `test_size` alone."""
+    test_flips: tuple[Literal["horizontal", "vertical"], ...] = ()
+    """Mirrorings that are looked at besides, at every size."""
+    test_resize: Literal["opencv", "tensorflow"] | None = None
+    """How pictures are resized when not training; None: as `resize` says."""
     resize: Literal["opencv", "tensorflow"] = "opencv"
     """tensorflow: bilinear as in TensorFlow 1, without rounding to grey levels, the shorter side first, stretched where
     a limit cuts the longer one; corners are whole numbers."""
@@ -185,9 +216,12 @@ class Recipe:
     """Objects marked difficult: neither to be found nor background, or like the others."""
     pad: int = 32
     """Inputs are padded right and below to a multiple of this."""
-    augment: tuple[Literal["flip", "vflip", "rotate90", "affine", "color", "grey"], ...] = ("flip",)
-    """Each with probability 0.5; "affine" scales by 0.7 to 1.4 and shifts, "color" changes brightness and contrast."""
+    augment: tuple[Literal["flip", "vflip", "rotate90", "rotate", "affine", "color", "grey", "original"], ...] = ("flip",)
+    """Each with probability 0.5; "affine" scales by 0.7 to 1.4 and shifts, "color" changes brightness and contrast.
+    "original" stands alone: grey, turns and flips as the original rotated program did them (`rotated.md` 3.3)."""
     # --- answers ---
+    stages: Literal["last", "refined"] = "last"
+    """Whose boxes are answered: those of the last stage, or of all refine stages together."""
     score: float = 0.05
     per_level: int | None = 1000
     """At most so many (anchor, class) pairs a level go on to NMS; None: all that are over `score`."""
@@ -283,7 +317,7 @@ class Recipe:
     @property
     def quirks(self) -> tuple[str, ...]:
         """Options of this recipe that stand in `docs/quirks.md`, as "field=value"."""
-        return tuple(f"{quirk.field}={quirk.value}" for quirk in QUIRKS if getattr(self, quirk.field) == quirk.value)
+        return tuple(f"{quirk.field}={quirk.value}" for quirk in QUIRKS if quirk.held_by(self) and quirk.value != quirk.clean)
 
     def at(self, state: State) -> Recipe:
         """Return a published recipe in another state.
@@ -299,7 +333,7 @@ class Recipe:
             else {
                 quirk.field: quirk.fixed if state == "fixed" else quirk.clean
                 for quirk in QUIRKS
-                if getattr(self, quirk.field) == quirk.value
+                if quirk.held_by(self)
             }
         )
         return dataclasses.replace(self, **changes)
@@ -340,13 +374,25 @@ class Quirk:
         value: in state `published`.
         fixed: in state `fixed`.
         clean: in state `clean`.
+        rows: of the DOTA table it belongs to, where the value is an ordinary one elsewhere; None: any recipe.
     """
 
     field: str
     value: Any
     fixed: Any
     clean: Any
+    rows: frozenset[int] | None = None
 
+    def held_by(self, recipe: Recipe) -> bool:
+        """Whether a recipe has it."""
+        here = self.rows is None or (recipe.kind == "rbox" and recipe.row in self.rows)
+        return here and getattr(recipe, self.field) == self.value
+
+
+REFINED_ROWS = frozenset(range(11, 19))
+"""R3Det and what follows it."""
+STAR_ROWS = frozenset({12, 15})
+"""R3Det*, which refines twice."""
 
 QUIRKS = (
     Quirk("claim", "ties-overwrite", "ties-overwrite", "ties"),
@@ -363,6 +409,11 @@ QUIRKS = (
     Quirk("merge_nms", "single-scale", "after-2020", "after-2020"),
     Quirk("merge_per_class", 500, 5000, None),
     Quirk("merge_corners", "whole", "compared-whole", "exact"),
+    Quirk("merge_nms", "multi-scale", "after-2020", "after-2020"),
+    Quirk("refine_sampling", "original-transposed", "original", "true"),
+    Quirk("refine_gradient", "attached", "attached", "detached"),
+    Quirk("box_sides", "exact", "plus_one", "exact", rows=REFINED_ROWS),
+    Quirk("stages", "last", "refined", "last", rows=STAR_ROWS),
 )
 
 FIXED_SETS = {"h21": 21, "h55": 55, "r90": 90, "r90-crossed": 90}
