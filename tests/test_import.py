@@ -28,6 +28,11 @@ def test_recipes_need_no_torch() -> None:
     assert "torch" not in loaded_by("import focaldet; focaldet.list_recipes(); focaldet.get_recipe('retinanet-small')")
 
 
+def test_cutting_tiles_needs_no_torch() -> None:
+    """It would take a third of the memory and half of the time that a small picture needs."""
+    assert "torch" not in loaded_by("import focaldet.engine.tiling")
+
+
 @pytest.mark.parametrize("verb", ["", "recipes", "train", "eval", "score", "predict", "bench", "doctor", "demo"])
 def test_help_loads_nothing_heavy(verb: str) -> None:
     words = [*verb.split(), "--help"]

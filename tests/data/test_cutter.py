@@ -46,7 +46,7 @@ def test_png_is_lossless(opencv: bool, height: int, width: int, grey: bool, seed
     tile = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     with pytest.MonkeyPatch.context() as patch:
         if not opencv:
-            patch.setattr(cutter, "_opencv_encoder", lambda: None)
+            patch.setattr(cutter, "_opencv", lambda: None)
         data = encode_png(tile)
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == ("L" if grey else "RGB")

@@ -13,14 +13,15 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ Picture = npt.NDArray[np.uint8]
 Window = tuple[int, int, int, int]
 
 JPEG_QUALITY = 95
+PNG_FILTER = "IMWRITE_PNG_FILTER"
+"""OpenCV's name of what is stored in place of pixels."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,13 @@ def cut_out(scene: Image.Image, window: Window, pad: tuple[int, int, int] | None
 
 def encode_png(tile: Picture) -> bytes:
     """Return an (H, W) or (H, W, 3) picture as a PNG file: by OpenCV where it is installed, half the time of Pillow."""
-    encode = _opencv_encoder()
-    if encode is not None:
-        written: bytes = encode(".png", tile if tile.ndim == 2 else tile[:, :, ::-1])[1].tobytes()
+    opencv = _opencv()
+    if opencv is not None:
+        # of each row the difference from the one above: faster than OpenCV's own choice, the one to the left, and of
+        # pictures from the air a twentieth smaller; releases that know no choice take their own
+        above = [opencv.IMWRITE_PNG_FILTER, opencv.IMWRITE_PNG_FILTER_UP] if hasattr(opencv, PNG_FILTER) else []
+        pixels = tile if tile.ndim == 2 else opencv.cvtColor(tile, opencv.COLOR_RGB2BGR)  # numpy's [::-1]: 4 times that
+        written: bytes = opencv.imencode(".png", pixels, above)[1].tobytes()
         return written
     file = io.BytesIO()
     Image.fromarray(tile).save(file, "png", compress_level=1)
@@ -120,13 +127,12 @@ def encode_png(tile: Picture) -> bytes:
 
 
 @cache
-def _opencv_encoder() -> Callable[..., Any] | None:
+def _opencv() -> ModuleType | None:
     try:
         import cv2
     except ImportError:
         return None
-    encode: Callable[..., Any] = cv2.imencode
-    return encode
+    return cv2
 
 
 def encode_jpeg(tile: Picture) -> bytes:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from focaldet.data.pictures import read_picture
 from focaldet.errors import UsageError, did_you_mean
 from focaldet.geometry.quads import cross_themselves, quad_areas
 from focaldet.results.tables import TruthTable, picture_key
-from focaldet.structures import Sample
+
+if TYPE_CHECKING:  # whoever only reads labels does without torch
+    from focaldet.structures import Sample
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -153,6 +155,8 @@ class Dataset:
         Raises:
             FocaldetError: the picture cannot be read; the sentence names it.
         """
+        from focaldet.structures import Sample
+
         image = read_picture(self.path(index), channels)
         part = slice(int(self.starts[index]), int(self.starts[index + 1]))
         return Sample(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from focaldet.errors import FocaldetError
-from focaldet.results.detections import Detections, is_number
-from focaldet.results.files import read_json, write_json
+from focaldet.results.files import is_number, read_json, write_json
+
+if TYPE_CHECKING:  # whoever reads annotations does without torch
+    from focaldet.results.detections import Detections
 
 Result = dict[str, Any]
 

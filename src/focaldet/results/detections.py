@@ -15,7 +15,7 @@ from torch import Tensor
 from focaldet.errors import FocaldetError
 from focaldet.geometry.hbox import hbox_to_corners
 from focaldet.geometry.rbox import rbox_to_hbox, rbox_to_polygon
-from focaldet.results.files import read_json, write_json
+from focaldet.results.files import is_number, read_json, write_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -252,15 +252,6 @@ def _check_entry(where: str, entry: Any) -> None:
         raise FocaldetError(f"{where} has the score {entry['score']!r}, which is no number")
     if not isinstance(entry["label"], int) or entry["label"] < 0:
         raise FocaldetError(f"{where} has the label {entry['label']!r}, which should be 0 or above")
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value from a json file is a finite number.
-
-    >>> is_number(1.5), is_number("1.5"), is_number(float("nan")), is_number(True)
-    (True, False, False, False)
-    """
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _from_entries(entries: Sequence[dict[str, Any]], classes: tuple[str, ...], image: str) -> Detections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -73,3 +74,12 @@ def read_json(path: str | Path) -> Any:
         raise FocaldetError(f"{path}: line {fault.lineno} is not json ({fault.msg}); write the file again") from fault
     except UnicodeDecodeError as fault:
         raise FocaldetError(f"{path}: is not a text file, so it is not json") from fault
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value from a json file is a finite number.
+
+    >>> is_number(1.5), is_number("1.5"), is_number(float("nan")), is_number(True), is_number(10**400)
+    (True, False, False, False, False)
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from focaldet.errors import FocaldetError
-from focaldet.geometry.rbox import rbox_to_polygon
-from focaldet.results.detections import is_number
+from focaldet.results.files import is_number
 from focaldet.results.tables import DetectionTable, Floats, number_names, picture_key
 
 Entry = Mapping[str, Any]
@@ -134,9 +132,21 @@ def to_polygons(outlines: Sequence[Sequence[float]]) -> Floats:
         chosen = np.flatnonzero(lengths == length).tolist()
         rows = np.array([outlines[k] for k in chosen], dtype=np.float64).reshape(-1, length)
         if length == 5:
-            rows = rbox_to_polygon(torch.from_numpy(rows)).numpy()
+            rows = _corners(rows)
         polygons[chosen] = rows if length != 4 else rows[:, [0, 1, 2, 1, 2, 3, 0, 3]]
     return polygons.reshape(-1, 4, 2)
+
+
+def _corners(boxes: Floats) -> Floats:
+    """Return the corners (N, 8) of rboxes (N, 5); only where there are any is torch loaded."""
+    if not len(boxes):
+        return np.empty((0, 8))
+    import torch
+
+    from focaldet.geometry.rbox import rbox_to_polygon
+
+    corners: Floats = rbox_to_polygon(torch.from_numpy(boxes)).numpy()
+    return corners
 
 
 def _own_outline(entry: Entry, place: str) -> list[float]:
