@@ -89,7 +89,7 @@ def test_ctrl_c_keeps_the_checkpoint(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("focaldet.engine.train.Trainer.step", interrupt)
+    monkeypatch.setattr("focaldet.engine.trainer.Trainer.step", interrupt)
     exit_code, _, err = command("train", "retinanet-small", tiny_data, "-o", tmp_path / "run", *tiny)
     assert exit_code == 1
     assert err.splitlines()[-1] == "focaldet: stopped by Ctrl-C; what was finished is kept"

@@ -12,7 +12,7 @@ import pytest
 
 import focaldet
 from focaldet.engine.progress import Quiet
-from focaldet.engine.train import Run
+from focaldet.engine.run import Run
 
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200), "green": (30, 160, 30)}
 WriteData = Callable[..., Path]

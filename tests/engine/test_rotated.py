@@ -17,7 +17,8 @@ import focaldet
 from focaldet.data.formats import open_dataset
 from focaldet.engine.evaluate import evaluate, evaluate_detector
 from focaldet.engine.predict import predict_folder
-from focaldet.engine.train import Run, train
+from focaldet.engine.run import Run
+from focaldet.engine.train import train
 from focaldet.errors import UsageError
 from focaldet.recipes import State
 from focaldet.recipes.dota import ROWS

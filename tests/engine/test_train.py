@@ -15,12 +15,13 @@ import torch
 import focaldet
 from focaldet.cli.main import main
 from focaldet.engine import train as train_module
+from focaldet.engine import trainer as trainer_module
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights, save_recipe
 from focaldet.engine.history import COLUMNS, read_history
 from focaldet.engine.job import prepare
 from focaldet.engine.plan import plan
 from focaldet.engine.progress import Quiet
-from focaldet.engine.train import Trainer
+from focaldet.engine.trainer import Trainer
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.results import files
 
@@ -368,7 +369,7 @@ def test_a_loss_that_is_not_finite_names_the_picture(
 
         return criterion
 
-    monkeypatch.setattr(train_module, "build_criterion", broken)
+    monkeypatch.setattr(trainer_module, "build_criterion", broken)
     options = {**tiny, "batch": 1, "normalize_over": 1}
     with pytest.raises(FocaldetError, match=r"not finite \(box, loss\) at step 0 on \d\.png; look at these pictures"):
         train_module.train(NAME, data, tmp_path / "run", weights=None, **options)
@@ -400,7 +401,7 @@ def test_an_error_of_the_disk_is_no_traceback(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(FocaldetError, match=r"cannot write .*metrics\.csv: No space left on device; free some space"):
-        train_module.History(tmp_path / "metrics.csv").clear()
+        trainer_module.History(tmp_path / "metrics.csv").clear()
 
 
 def spoil(document: dict[str, Any], fault: str) -> Any:

@@ -14,7 +14,7 @@ from focaldet.errors import UsageError
 
 if TYPE_CHECKING:
     from focaldet.engine.plan import Plan
-    from focaldet.engine.train import Run
+    from focaldet.engine.run import Run
 
 
 @verb

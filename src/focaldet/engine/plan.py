@@ -12,7 +12,7 @@ import torch
 from focaldet.engine.build import find_device
 from focaldet.engine.job import prepare
 from focaldet.engine.progress import Quiet
-from focaldet.engine.train import Trainer
+from focaldet.engine.trainer import Trainer
 from focaldet.recipes import Recipe
 
 

@@ -15,7 +15,8 @@ from focaldet.data.formats import open_dataset
 from focaldet.engine.build import bf16_is_native
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.progress import Listener, Quiet, duration
-from focaldet.engine.train import Run, train
+from focaldet.engine.run import Run
+from focaldet.engine.train import train
 from focaldet.errors import UsageError
 from focaldet.metrics.scores import Scores
 from focaldet.report.data import Operating

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from focaldet.engine.train import Run
+from focaldet.engine.run import Run
 from focaldet.engine.train import train as train_only
 from focaldet.recipes import Recipe
 from focaldet.report.run import report_run
