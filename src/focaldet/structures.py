@@ -248,6 +248,8 @@ class StageTargets:
         valid: (B, A) bool, anchors whose place belongs to the picture itself, or None where all do.
         num_positives: (B,) int64.
         num_anchors: A.
+        masks: what the pixels of each level should say, (B, H, W) int64: 0 background, 1 + label an object, IGNORED no
+            part; or None where the stage has no semantic branch.
     """
 
     positives: Tensor
@@ -258,6 +260,7 @@ class StageTargets:
     valid: Tensor | None
     num_positives: Tensor
     num_anchors: int
+    masks: list[Tensor] | None = None
 
     def to(self, device: torch.device | str) -> StageTargets:
         """Return the same targets on another device."""
@@ -270,6 +273,7 @@ class StageTargets:
             valid=None if self.valid is None else self.valid.to(device, non_blocking=True),
             num_positives=self.num_positives.to(device, non_blocking=True),
             num_anchors=self.num_anchors,
+            masks=None if self.masks is None else [mask.to(device, non_blocking=True) for mask in self.masks],
         )
 
 

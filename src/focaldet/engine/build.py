@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from focaldet.data.dataset import Dataset
 from focaldet.data.tiles import Cut
 from focaldet.data.transforms import Transform, build_transform
 from focaldet.engine.optimizer import UpdateRule
+from focaldet.engine.targets import StageTargetBuilder
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.geometry.coders import decode_hbox, encode_hbox
 from focaldet.geometry.rotated_coders import RboxCoder
@@ -83,6 +85,7 @@ def build_coder(recipe: Recipe) -> RboxCoder:
         edge_swap=recipe.edge_swap,
         norm_factor=recipe.norm_factor,
         max_log_scale=recipe.max_log_scale,
+        anchor_sides="plus-one" if recipe.box_sides == "plus_one" else "exact",
     )
 
 
@@ -119,6 +122,31 @@ def build_assign_rule(recipe: Recipe) -> AssignRule:
         ignored_iof=IGNORED_IOF if recipe.crowd == "ignored" else None,
         negative_inclusive=recipe.negative_inclusive,
         pixels=recipe.pixels,
+    )
+
+
+def build_refine_rules(recipe: Recipe) -> tuple[AssignRule, ...]:
+    """Return how the anchors of each refine stage get their truth: by the first stage's rule, but for the thresholds.
+
+    They are rboxes, and a side of theirs measures what it does.
+    """
+    limits = zip(recipe.refine_positive, recipe.refine_negative, strict=False)
+    first = replace(build_assign_rule(recipe), pixels="continuous")
+    return tuple(
+        replace(first, positive=positive, negative=negative)
+        for positive, negative in itertools.islice(limits, recipe.refine_stages)
+    )
+
+
+def build_stage_targets(recipe: Recipe) -> StageTargetBuilder:
+    """Return what tells every stage of the recipe's detector what it should have said."""
+    coder = build_coder(recipe)
+    return StageTargetBuilder(
+        rules=build_refine_rules(recipe),
+        to_regress=build_truth_forms(recipe).to_regress,
+        to_rbox=coder.to_rbox,
+        encode=coder.encode,
+        masks=recipe.inld_masks,
     )
 
 

@@ -22,6 +22,7 @@ from focaldet.engine.build import (
     build_detect_rule,
     build_merge_rule,
     build_model,
+    build_stage_targets,
     build_steps,
     change_recipe,
     check_precision,
@@ -75,6 +76,7 @@ class Detector:
         check_precision(recipe, self.device)
         self.model = model.to(self.device)
         self._criterion = build_criterion(recipe)
+        self._targets = build_stage_targets(recipe)
         self._collate = build_collate(recipe, model.anchors)
         self._coder = build_coder(recipe) if recipe.kind == "rbox" else None
         self._collate_bare = build_collate(recipe, None)
@@ -137,9 +139,8 @@ class Detector:
             check_truth(truth, len(self.classes), f"truth {index}")
             samples.append(as_sample(picture_array(image, self.recipe.in_channels), index, truth))
         batch = self._collate(samples)
-        assert batch.targets is not None
         stages = self.model(batch.images.to(self.device, memory_format=torch.channels_last))
-        return self._criterion(stages, [batch.targets.to(self.device)])
+        return self._criterion(stages, self._targets(stages, batch))
 
     @overload
     def predict(

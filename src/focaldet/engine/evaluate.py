@@ -16,7 +16,7 @@ from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.formats import Split, open_dataset
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
-from focaldet.engine.build import build_collate, build_criterion, build_steps
+from focaldet.engine.build import build_collate, build_criterion, build_stage_targets, build_steps
 from focaldet.engine.detector import Detector, Source, is_scene, load
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
@@ -89,7 +89,7 @@ def evaluate_detector(
     """
     refuse_unknown_classes(detector.classes, dataset)
     listener = listener or Quiet()
-    criterion = build_criterion(detector.recipe)
+    criterion, targets = build_criterion(detector.recipe), build_stage_targets(detector.recipe)
     scenes = np.array([is_scene(detector.recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
     pictures = np.flatnonzero(~scenes)
     found: dict[int, Detections] = {}
@@ -102,9 +102,8 @@ def evaluate_detector(
         stages = detector.forward(batch.images)
         answers = detector.detect(batch, stages)
         found |= zip(pictures[batch.indices].tolist(), answers, strict=True)
-        assert batch.targets is not None
         with torch.inference_mode():
-            losses: dict[str, Tensor] = criterion(stages, [batch.targets.to(detector.device)])
+            losses: dict[str, Tensor] = criterion(stages, targets(stages, batch))
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value)
         listener.advance(len(batch.ids))

@@ -24,6 +24,7 @@ from focaldet.losses.box import (
     smooth_l1_one_sided_loss,
 )
 from focaldet.losses.focal import focal_loss
+from focaldet.losses.mask import mask_loss
 from focaldet.structures import StageOutput, StageTargets
 
 BoxLoss = Literal[
@@ -49,7 +50,8 @@ FARTHEST = 1e9
 class Criterion:
     """The losses of RetinaNet and of whatever refines it (Lin et al. 2017, arXiv:1708.02002, section 4.1).
 
-    Every loss is a sum over the batch divided by its positives, where a picture without any counts as one.
+    The losses of classes and boxes are sums over the batch divided by its positives, where a picture without any counts
+    as one: those of each stage, by its own. All stages count alike.
 
     Attributes:
         alpha: focal loss's weight of the class that is there.
@@ -85,8 +87,9 @@ class Criterion:
     def __call__(self, stages: Sequence[StageOutput], targets: Sequence[StageTargets]) -> dict[str, Tensor]:
         """Return {"class", "box", "loss"}, scalars with gradients; "loss" is the sum of all others.
 
-        The names of stages after the first begin with "refine1_", "refine2_" and so on. Without any truth in the batch
-        the box loss is exactly 0, and still part of the graph.
+        The names of stages after the first begin with "refine1_", "refine2_" and so on. A stage with a semantic branch
+        (`extra["mask_logits"]`) adds "mask". Without any truth in the batch the box loss is exactly 0, and still part
+        of the graph.
 
         Args:
             stages: what was said, one a stage.
@@ -99,6 +102,8 @@ class Criterion:
             prefix = f"refine{number}_" if number else ""
             by_class, by_box = self.per_level(stage, target)
             losses[prefix + "class"], losses[prefix + "box"] = by_class.sum(), by_box.sum()
+            if "mask_logits" in stage.extra:
+                losses["mask"] = mask_loss(stage.extra["mask_logits"], _masks(stage, target))
         return {**losses, "loss": torch.stack(list(losses.values())).sum()}
 
     def per_level(self, stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
@@ -136,6 +141,12 @@ class Criterion:
         said, truth = (self.decode(numbers.to(wide), anchors.to(wide)) for numbers in (deltas, targets))
         said = said.nan_to_num(nan=0.0).clamp(-FARTHEST, FARTHEST)  # a NaN is told by the deltas' own loss
         return (rotated_iou_aligned if said.shape[-1] == 5 else hbox_iou_aligned)(said, truth)
+
+
+def _masks(stage: StageOutput, targets: StageTargets) -> list[Tensor]:
+    if targets.masks is None:
+        raise FocaldetError("a stage has a semantic branch, but its targets have no masks; paint them by build_masks")
+    return [mask.to(stage.extra["mask_logits"][0].device) for mask in targets.masks]
 
 
 @dataclass(frozen=True)

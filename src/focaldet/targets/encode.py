@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import encode_hbox
 from focaldet.geometry.hbox import corners_to_hbox
-from focaldet.geometry.polygon import polygon_to_rbox
+from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_by_sides
 from focaldet.geometry.rbox import convert_boxes, rbox_to_hbox
 from focaldet.structures import AnchorGrid, Size, StageTargets, Truth
 from focaldet.targets.assign import AssignRule, assign
@@ -38,10 +39,34 @@ def enclosing_rboxes(boxes: Tensor) -> Tensor:
     return convert_boxes(boxes, "hbox", "le90") if boxes.ndim == 2 and boxes.shape[1] == 4 else boxes
 
 
+def sided_rboxes(boxes: Tensor) -> Tensor:
+    """Return rboxes (G, 5) of truth as annotated: hboxes, rboxes, or polygons by `polygon_to_rbox_by_sides` (quirk).
+
+    >>> sided_rboxes(torch.tensor([[[0.0, 0.0], [4.0, 0.0], [5.0, 2.0], [1.0, 2.0]]]))
+    tensor([[2.5000, 1.0000, 4.0000, 2.2361, 0.0000]])
+    """
+    return polygon_to_rbox_by_sides(boxes.flatten(1)) if boxes.ndim == 3 else enclosing_rboxes(boxes)
+
+
 Convert = Callable[[Tensor], Tensor]
 """Turns truth as annotated, (G, 4) hboxes, (G, 5) rboxes or (G, 4, 2) polygons, into boxes of one kind."""
 Encode = Callable[[Tensor, Tensor], Tensor]
 """Turns boxes (P, D) and anchors (P, D) into deltas (P, D)."""
+
+
+@dataclass(frozen=True)
+class Hulls:
+    """Truth as annotated -> the upright hulls (G, 4) of its rboxes, which need not be those of its polygons (mmrotate).
+
+    Attributes:
+        rboxes: makes the rboxes.
+    """
+
+    rboxes: Convert
+
+    def __call__(self, boxes: Tensor) -> Tensor:
+        """Return (G, 4) hboxes."""
+        return enclosing_hboxes(self.rboxes(boxes))
 
 
 def build_targets(
@@ -77,18 +102,28 @@ def build_targets(
     within = [grid.places_within(size) for size in padded] if padded is not None else [grid.sizes] * len(truths)
     convert = (to_assign, to_regress, encode)
     parts = [_one_picture(grid, truth, rule, places, *convert) for truth, places in zip(truths, within, strict=True)]
-    num_anchors = sum(grid.counts)
-    positives, labels, deltas, owners, ignored = (_joined(parts, position) for position in range(5))
-    pictures = torch.tensor([len(part[0]) for part in parts]), torch.tensor([len(part[4]) for part in parts])
+    whole = all(places == grid.sizes for places in within)
+    return join_pictures(parts, sum(grid.counts), None if whole else valid_places(grid, within))
+
+
+PictureTargets = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""What the anchors of one picture should say, anchors counted from 0: positives, their labels, deltas and truth boxes,
+and ignored anchors."""
+
+
+def join_pictures(parts: Sequence[PictureTargets], num_anchors: int, valid: Tensor | None) -> StageTargets:
+    """Put the targets of pictures of `num_anchors` anchors each together; `valid` as in `StageTargets`."""
+    positives, labels, deltas, owners, ignored = (torch.cat(column) for column in zip(*parts, strict=True))
+    counts = torch.tensor([len(part[0]) for part in parts]), torch.tensor([len(part[4]) for part in parts])
     start = torch.arange(len(parts)) * num_anchors
     return StageTargets(
-        positives=positives + start.repeat_interleave(pictures[0]),
+        positives=positives + start.repeat_interleave(counts[0]),
         labels=labels,
         deltas=deltas,
         truths=owners,
-        ignored=ignored + start.repeat_interleave(pictures[1]),
-        valid=None if all(places == grid.sizes for places in within) else valid_places(grid, within),
-        num_positives=pictures[0],
+        ignored=ignored + start.repeat_interleave(counts[1]),
+        valid=valid,
+        num_positives=counts[0],
         num_anchors=num_anchors,
     )
 
@@ -114,19 +149,24 @@ def _one_picture(
     to_assign: Convert,
     to_regress: Convert,
     encode: Encode,
-) -> tuple[Tensor, ...]:
-    """Return positives, their labels, deltas and truth boxes (numbered as in `truth`), and ignored anchors."""
-    if len(truth.labels) != len(truth.boxes):
-        raise FocaldetError(f"{len(truth.boxes)} truth boxes come with {len(truth.labels)} labels; give one each")
-    annotated = truth.boxes.to("cpu", torch.float32)
-    apart = torch.zeros(len(annotated), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
+) -> PictureTargets:
+    annotated, labels, apart = sorted_out(truth)
     wanted = (~apart).nonzero()[:, 0]
     boxes = to_assign(annotated)
     found = assign(grid, boxes[wanted], rule, valid=places, ignored_boxes=boxes[apart])
     owners = wanted[found.truths]
     deltas = encode(to_regress(annotated)[owners], grid.as_coded().at(found.positives))
-    return found.positives, truth.labels.cpu()[owners], deltas, owners, found.ignored
+    return found.positives, labels[owners], deltas, owners, found.ignored
 
 
-def _joined(parts: list[tuple[Tensor, ...]], position: int) -> Tensor:
-    return torch.cat([part[position] for part in parts])
+def sorted_out(truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the boxes of a picture's truth in float32, its labels, and (G,) bool which are ignored; on the CPU.
+
+    Raises:
+        FocaldetError: not as many labels as boxes.
+    """
+    if len(truth.labels) != len(truth.boxes):
+        raise FocaldetError(f"{len(truth.boxes)} truth boxes come with {len(truth.labels)} labels; give one each")
+    boxes = truth.boxes.to("cpu", torch.float32)
+    apart = torch.zeros(len(boxes), dtype=torch.bool) if truth.ignored is None else truth.ignored.cpu()
+    return boxes, truth.labels.cpu(), apart
