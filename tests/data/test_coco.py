@@ -10,7 +10,7 @@ import pytest
 
 from focaldet.data.coco import read_coco
 from focaldet.data.formats import open_dataset
-from focaldet.data.published import training_view
+from focaldet.data.view import training_view
 from focaldet.errors import FocaldetError
 
 Content = dict[str, Any]

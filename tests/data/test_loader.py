@@ -102,7 +102,7 @@ def test_choices_depend_on_seed_epoch_and_draw() -> None:
 @pytest.mark.data
 def test_real_pictures_from_end_to_end(shared: Any) -> None:
     from focaldet.data.formats import open_dataset
-    from focaldet.data.published import training_view
+    from focaldet.data.view import training_view
 
     dataset = training_view(open_dataset(shared / "data/coco-mini", "train")).select(range(8))
     sampler = GroupedSampler(dataset.tall, batch=4, normalize_over=2, seed=0)

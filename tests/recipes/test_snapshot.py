@@ -13,21 +13,24 @@ import pytest
 import yaml
 
 from focaldet.recipes import RECIPES, Recipe
+from focaldet.recipes.dota import DOTA_CLASSES
+from focaldet.recipes.mmrotate import CLASSES as MMROTATE_CLASSES
 from focaldet.recipes.recipe import COCO_CLASSES
 from focaldet.recipes.tables import resolved
 
+LISTS = {COCO_CLASSES: "COCO's 80", DOTA_CLASSES: "DOTA's 15", MMROTATE_CLASSES: "mmrotate's 15"}
 SNAPSHOT = Path(__file__).with_name("snapshot.yaml")
 
 
 def entry(recipe: Recipe) -> dict[str, object]:
     fields = resolved(recipe)
-    if recipe.classes == COCO_CLASSES:
-        fields["classes"] = "COCO's 80"  # they stand once, at the end of the file
+    fields["classes"] = LISTS.get(recipe.classes, fields["classes"])  # they stand once, at the end of the file
     return fields
 
 
 def snapshot() -> dict[str, object]:
-    return {**{name: entry(recipe) for name, recipe in RECIPES.items()}, "COCO's 80": list(COCO_CLASSES)}
+    lists = {name: list(classes) for classes, name in LISTS.items()}
+    return {**{name: entry(recipe) for name, recipe in RECIPES.items()}, **lists}
 
 
 @pytest.mark.parametrize("name", snapshot())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from focaldet.recipes import RECIPES, get_recipe
+from focaldet.recipes.dota import ROWS as DOTA_ROWS
+from focaldet.recipes.mmrotate import ROWS as MMROTATE_ROWS
 from focaldet.recipes.recipe import Recipe
 from focaldet.recipes.tables import (
+    IDENTITY,
     diff_table,
     differences,
     differing_fields,
@@ -30,10 +35,17 @@ def printed(table: Any, width: int = 100) -> str:
     return capture.get()
 
 
-def test_groups_keep_published_tables_apart_from_ours() -> None:
+def tables_of(recipes: Sequence[Recipe]) -> list[Any]:
+    shown: Any = list_tables(recipes)
+    return list(shown.renderables)
+
+
+def test_groups_are_of_one_model_and_paper() -> None:
     names = [[recipe.name for recipe in group] for group in groups(ALL)]
     assert [name for group in names for name in group] == list(RECIPES)
-    assert len(names[0]) == 10
+    assert [len(group) for group in names[:3]] == [10, 8, 3]
+    assert [len(group) for group in groups(DOTA_ROWS)] == [8, 3, 5, 3]  # -H, -R, R3Det and R3Det*, R3Det++
+    assert len(groups([recipe for recipe in ALL if not recipe.published])) == 1
 
 
 def test_differing_fields_are_those_that_differ() -> None:
@@ -41,7 +53,7 @@ def test_differing_fields_are_those_that_differ() -> None:
     found = differing_fields(rows)
     for name in rows[0].to_dict():
         varies = len({repr(getattr(recipe, name)) for recipe in rows}) > 1
-        assert varies == (name in found or name in ("name", "row", "reported", "source"))
+        assert name in IDENTITY or varies == (name in found)
 
 
 def test_overview_tells_what_is_a_rows_own() -> None:
@@ -51,20 +63,33 @@ def test_overview_tells_what_is_a_rows_own() -> None:
     assert entry["differs"]["drops"] == [16, 22]
 
 
-def test_the_list_fits_a_terminal_and_tells_every_difference() -> None:
-    shown = printed(list_tables(ALL))
-    for recipe in ALL:
-        assert recipe.name in shown
-    for name in differing_fields(groups(ALL)[0]):
-        assert name in shown
-    assert max(map(len, shown.splitlines())) <= 100
+EVERY = [*ALL, *(recipe for recipe in DOTA_ROWS + MMROTATE_ROWS if recipe not in ALL)]
 
 
-def test_quirks_that_differ_take_a_column() -> None:
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_list_fits_a_terminal_and_tells_every_difference(width: int) -> None:
+    shown = printed(list_tables(EVERY), width)
+    assert max(map(len, shown.splitlines())) <= width
+    for recipe in EVERY:
+        line = next(line for line in shown.splitlines() if f" {recipe.name} " in f" {line} ")
+        assert recipe.reported is None or str(recipe.reported) in line
+    for group in groups(EVERY):
+        (table,) = tables_of(group)
+        told = " ".join(str(column.header) for column in table.columns).replace("\n", "") + str(table.caption)
+        assert all(name in told for name in differing_fields(group))
+
+
+def test_what_one_row_has_alone_is_told_below_the_table() -> None:
+    shown = printed(list_tables(DOTA_ROWS), 160)
+    assert "retinanet-h_r50d_1x_dota_180 alone: anchor_squares=rounded, angle=tf180, refit=original-180" in shown
+    assert "[original]" in shown  # a list in a table
+
+
+def test_quirks_of_all_rows_and_of_some() -> None:
     base = get_recipe("retinanet_r50_1x_coco")
-    shown = printed(list_tables([base, base.at("clean").replace(name="other")]), width=160)
-    assert "quirks" in shown
-    assert "nms_labels=offset" in shown
+    other = base.at("clean").replace(name="retinanet_other", claim="ties-overwrite")
+    caption = str(tables_of([base, other])[0].caption)
+    assert "quirks claim=ties-overwrite\nquirks of some nms_labels=offset, warmup_until=last" in caption
 
 
 def test_show_tells_all_fields() -> None:

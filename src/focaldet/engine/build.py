@@ -12,7 +12,7 @@ from torch import Tensor
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
-from focaldet.data.tiles import Cut
+from focaldet.data.tiles import CUTS, Cut
 from focaldet.data.transforms import Transform, build_transform
 from focaldet.engine.optimizer import UpdateRule
 from focaldet.engine.targets import StageTargetBuilder
@@ -27,7 +27,15 @@ from focaldet.postprocess.merge import MERGE_THRESHOLDS, MergeRule
 from focaldet.recipes import Recipe
 from focaldet.structures import Batch, Sample
 from focaldet.targets.assign import AssignRule
-from focaldet.targets.encode import Convert, Encode, build_targets, enclosing_hboxes, enclosing_rboxes
+from focaldet.targets.encode import (
+    Convert,
+    Encode,
+    Hulls,
+    build_targets,
+    enclosing_hboxes,
+    enclosing_rboxes,
+    sided_rboxes,
+)
 
 IGNORED_IOF = 0.5
 """Part of an anchor that must lie on an ignored object for it to leave the loss (our own recipes)."""
@@ -72,9 +80,9 @@ def build_anchors(recipe: Recipe) -> AnchorShapes:
     shapes = AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset)
     if recipe.kind == "hbox":
         return shapes
-    if recipe.assign == "hull" and recipe.anchor_angle is None:
-        return replace(shapes, coded=recipe.angle)
-    return replace(shapes, angle=recipe.anchor_angle or "none")
+    if recipe.assign == "rbox":
+        return replace(shapes, angle=recipe.anchor_angle or "none")
+    return replace(shapes, coded=recipe.anchor_angle or recipe.angle)
 
 
 def build_coder(recipe: Recipe) -> RboxCoder:
@@ -183,6 +191,17 @@ def build_cut(recipe: Recipe) -> Cut:
     return Cut(recipe.tile, recipe.overlap, owner="centre", min_picture=0.0, pad=recipe.tile_pad)
 
 
+def build_training_cut(recipe: Recipe) -> Cut:
+    """Return how big pictures are cut into what the recipe trains on.
+
+    Raises:
+        UsageError: the recipe has no tiles.
+    """
+    if recipe.tile is None:
+        raise UsageError(f"recipe {recipe.name} has no tiles: it trains on whole pictures; name a cut by --cut instead")
+    return replace(CUTS[recipe.cut], tile=recipe.tile, overlap=recipe.overlap)
+
+
 def build_merge_rule(recipe: Recipe) -> MergeRule:
     """Return how what the recipe finds in tiles becomes what there is in the scene."""
     return MergeRule(
@@ -274,8 +293,9 @@ def build_truth_forms(recipe: Recipe) -> TruthForms:
     """Return as which boxes the recipe's truth takes part."""
     if recipe.kind == "hbox":
         return TruthForms(enclosing_hboxes, enclosing_hboxes, encode_hbox)
-    to_assign = enclosing_hboxes if recipe.assign == "hull" else enclosing_rboxes
-    return TruthForms(to_assign, enclosing_rboxes, build_coder(recipe).encode)
+    rboxes = sided_rboxes if recipe.rectangle == "by-sides" else enclosing_rboxes
+    to_assign: dict[str, Convert] = {"hull": enclosing_hboxes, "rbox": rboxes, "rbox-hull": Hulls(rboxes)}
+    return TruthForms(to_assign[recipe.assign], rboxes, build_coder(recipe).encode)
 
 
 def build_update_rule(recipe: Recipe) -> UpdateRule:

@@ -8,7 +8,7 @@ from typing import Any
 
 from focaldet.data.dataset import Dataset
 from focaldet.data.formats import open_dataset
-from focaldet.data.published import training_view
+from focaldet.data.view import training_view
 from focaldet.engine.build import change_recipe, fit_recipe
 from focaldet.engine.evaluate import refuse_unknown_classes
 from focaldet.engine.reach import anchor_reach
@@ -60,7 +60,13 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
     asked = tuple(recipe.classes) if fitted or "classes" in changes else None
     dataset = open_dataset(data, "train", kind=recipe.kind, classes=asked)
     notes = [dataset.describe()]
-    training = training_view(dataset, empty_pictures=recipe.empty_pictures)
+    training = training_view(
+        dataset,
+        empty_pictures=recipe.empty_pictures,
+        min_picture=recipe.min_picture,
+        min_side=recipe.min_side,
+        rectangle=recipe.rectangle,
+    )
     if len(training) == 0:
         raise FocaldetError(
             f"{data}: no picture is left to train on of {len(dataset)}; none has an object of the classes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -38,7 +38,7 @@ class AnchorShapes:
             (mmrotate 0.x). A form of box: the one that mmrotate gives them in that form, 1.x by default
             (`shared/spec/rotated.md` section 9.3); of boxes with equal sides that is the turned one.
         coded: for hboxes that find rotated boxes: the form in which deltas are relative to them, while they are
-            assigned as hboxes. None: they are coded as they are assigned.
+            assigned as hboxes; "none": w along x, theta 0. None: they are coded as they are assigned.
         squares: how hboxes with equal sides are coded. "alike": all in one way. "rounded": each by its sides at its
             place, where float32 makes the one or the other longer, so that in forms with the longer side first some are
             a quarter turn from the others. A quirk of the original program that moves numbers in "tf180".
@@ -50,7 +50,7 @@ class AnchorShapes:
     offset: float = 0.0
     start: float = 0.0
     angle: AnchorAngle | None = None
-    coded: CoderAngle | None = None
+    coded: CoderAngle | Literal["none"] | None = None
     squares: Literal["alike", "rounded"] = "alike"
 
     plus_one: ClassVar[bool] = False
@@ -108,6 +108,9 @@ class AnchorShapes:
         """Return what `AnchorGrid.coded` is."""
         if self.coded is None:
             return None
+        if self.coded == "none":
+            unturned = replace(self, angle="none", coded=None)
+            return tuple(unturned.level_shapes(stride).to(shapes[0].device) for stride in self.strides)
         as_rboxes = partial(RboxCoder(self.coded).from_hbox, plus_one=self.plus_one)
         return as_rboxes if self.squares == "rounded" else tuple(as_rboxes(hboxes) for hboxes in shapes)
 

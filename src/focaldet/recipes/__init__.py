@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from focaldet.errors import UsageError, did_you_mean
 from focaldet.recipes.coco import ROWS as COCO_ROWS
+from focaldet.recipes.dota import ROWS as DOTA_ROWS
+from focaldet.recipes.mmrotate import ROWS as MMROTATE_ROWS
 from focaldet.recipes.recipe import Recipe, State
 from focaldet.recipes.small import OURS
 
 __all__ = ["RECIPES", "Recipe", "State", "get_recipe", "list_recipes"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*COCO_ROWS, *OURS)}
+PUBLISHED = tuple(row for row in COCO_ROWS + DOTA_ROWS + MMROTATE_ROWS if row.refine_stages == 0)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in PUBLISHED + OURS}
 
 
 def list_recipes() -> list[str]:

@@ -47,7 +47,9 @@ class Recipe:
     """GPUs of the published run; documents only."""
     paper: str = ""
     source: str = ""
-    """Name of the original configuration."""
+    """Name of the original configuration; "" for a recipe of our own."""
+    note: str = ""
+    """What else is to be known of its figure, or of the checkpoints that fit."""
     # --- objects and pictures ---
     kind: Literal["hbox", "rbox"] = "hbox"
     """What is found: upright or rotated boxes."""
@@ -98,8 +100,8 @@ class Recipe:
     anchor_offset: float = 0.0
     """Centre of the first place, in strides."""
     anchor_angle: Literal["none", "oc", "oc-negative", "le90", "le135"] | None = None
-    """How octave anchors of rotated recipes are written as rboxes; "none": w along x. None: those that are assigned by
-    hulls in the recipe's `angle`, others with w along x."""
+    """How octave anchors of rotated recipes are written as rboxes; "none": w along x, theta 0. None: those that are
+    assigned by hulls in the recipe's `angle`, others with w along x."""
     anchor_squares: Literal["alike", "rounded"] = "alike"
     """Which side of a square H anchor is w: everywhere the same, or what float32 rounding makes of it (quirk)."""
     angle: Literal["le90", "le135", "oc", "oc-negative", "tf90", "tf180"] = "le90"
@@ -112,8 +114,12 @@ class Recipe:
     """Angle differences are divided by this times pi."""
     max_log_scale: float | None = 4.135166556742356
     """dw and dh are clamped to plus or minus this when decoded; None: not at all."""
-    assign: Literal["hull", "rbox"] = "hull"
-    """What of a rotated truth anchors are compared with: the upright hull of its polygon as annotated, or its rbox."""
+    assign: Literal["hull", "rbox", "rbox-hull"] = "hull"
+    """What of a rotated truth anchors are compared with: the upright hull of its polygon as annotated, its rbox, or the
+    upright hull of its rbox."""
+    rectangle: Literal["least-area", "by-sides"] = "least-area"
+    """Which rbox an annotated polygon is: that of least area around it; or one that has the lengths of its first two
+    sides (quirk)."""
     pixels: Literal["continuous", "plus_one"] = "continuous"
     """What a side measures when anchors and truth are compared: the difference of its ends, or one pixel more."""
     positive: float = 0.5
@@ -197,6 +203,10 @@ class Recipe:
     """None: the data's own number."""
     empty_pictures: bool = False
     """Train on pictures without any object too."""
+    min_picture: int = 32
+    """Pictures with a shorter side below this are not trained on."""
+    min_side: float | None = 1.0
+    """Objects with a side below this, and those outside their picture, are not trained on; None: all are."""
     seed: int = 0
     precision: Literal["float32", "bf16"] = "float32"
     # --- what is done to the pictures ---
@@ -216,7 +226,9 @@ class Recipe:
     """Objects marked difficult: neither to be found nor background, or like the others."""
     pad: int = 32
     """Inputs are padded right and below to a multiple of this."""
-    augment: tuple[Literal["flip", "vflip", "rotate90", "rotate", "affine", "color", "grey", "original"], ...] = ("flip",)
+    augment: tuple[Literal["flip", "vflip", "rotate90", "rotate", "affine", "color", "grey", "original"], ...] = (
+        "flip",
+    )
     """Each with probability 0.5; "affine" scales by 0.7 to 1.4 and shifts, "color" changes brightness and contrast.
     "original" stands alone: grey, turns and flips as the original rotated program did them (`rotated.md` 3.3)."""
     # --- answers ---
@@ -239,12 +251,17 @@ class Recipe:
     centres: Literal["free", "clamped"] = "free"
     """clamped: centres of rotated boxes are moved into the picture before NMS, as mmrotate does."""
     tile: int | None = None
-    """Side of the tiles, in pixels, that scenes are looked at by: pictures with a side of over 1.5 tiles. None: any
+    """Side of the tiles, in pixels, that scenes are looked at by: pictures with a side of over `whole` tiles. None: any
     picture is seen as a whole."""
+    whole: float = 1.5
+    """Longest side, in tiles, of a picture that is seen as a whole."""
     overlap: int = 0
     """Pixels that neighbouring tiles share."""
     tile_pad: tuple[int, int, int] | None = None
     """RGB colour that fills up a tile which reaches out of the picture; None: it ends with the picture."""
+    cut: Literal["mmrotate", "original"] = "mmrotate"
+    """By whose rule `focaldet tile --like` gives objects to the tiles of `tile` and `overlap` that are trained on:
+    where at least 0.7 of the object lie, or where its corners have their mean."""
     merge_nms: Literal["nms", "single-scale", "multi-scale", "after-2020"] = "nms"
     """IoU over which the worse of two boxes of a class from several tiles goes: `nms`, or one a class, as the original
     program merged rows 1 to 17, row 18, and in its last state."""
@@ -277,6 +294,7 @@ class Recipe:
             "head_channels",
             "neck_channels",
             "per_level",
+            "min_side",
             "max_per_class",
             "max_detections",
         ):
@@ -299,6 +317,11 @@ class Recipe:
 
     # --- what follows ---
     @property
+    def published(self) -> bool:
+        """Whether it is of a published table or configuration, and not our own."""
+        return bool(self.source)
+
+    @property
     def num_anchors(self) -> int:
         """Anchors a place."""
         return FIXED_SETS.get(self.anchors, len(self.anchor_scales) * len(self.anchor_ratios))
@@ -317,7 +340,9 @@ class Recipe:
     @property
     def quirks(self) -> tuple[str, ...]:
         """Options of this recipe that stand in `docs/quirks.md`, as "field=value"."""
-        return tuple(f"{quirk.field}={quirk.value}" for quirk in QUIRKS if quirk.held_by(self) and quirk.value != quirk.clean)
+        return tuple(
+            f"{quirk.field}={quirk.value}" for quirk in QUIRKS if quirk.held_by(self) and quirk.value != quirk.clean
+        )
 
     def at(self, state: State) -> Recipe:
         """Return a published recipe in another state.
@@ -331,9 +356,7 @@ class Recipe:
             {}
             if state == "published"
             else {
-                quirk.field: quirk.fixed if state == "fixed" else quirk.clean
-                for quirk in QUIRKS
-                if quirk.held_by(self)
+                quirk.field: quirk.fixed if state == "fixed" else quirk.clean for quirk in QUIRKS if quirk.held_by(self)
             }
         )
         return dataclasses.replace(self, **changes)
@@ -408,9 +431,13 @@ QUIRKS = (
     Quirk("refit", "original-180", "original-180", "none"),
     Quirk("merge_nms", "single-scale", "after-2020", "after-2020"),
     Quirk("merge_per_class", 500, 5000, None),
+    Quirk("merge_per_class", 1000, 5000, None, rows=frozenset({18})),
+    Quirk("merge_per_class", 1500, 5000, None, rows=frozenset({16, 17})),
     Quirk("merge_corners", "whole", "compared-whole", "exact"),
     Quirk("merge_nms", "multi-scale", "after-2020", "after-2020"),
     Quirk("refine_sampling", "original-transposed", "original", "true"),
+    Quirk("refine_sampling", "transposed", "transposed", "true"),
+    Quirk("rectangle", "by-sides", "by-sides", "least-area"),
     Quirk("refine_gradient", "attached", "attached", "detached"),
     Quirk("box_sides", "exact", "plus_one", "exact", rows=REFINED_ROWS),
     Quirk("stages", "last", "refined", "last", rows=STAR_ROWS),

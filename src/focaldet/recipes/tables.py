@@ -12,15 +12,25 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-IDENTITY = ("name", "row", "reported", "source")
+IDENTITY = ("name", "row", "reported", "source", "note")
 """Fields that differ between any two recipes and move no number."""
 UNPUBLISHED = ("backbone", "batch", "epochs", "test_size")
 """Columns of a table that holds a single recipe, in which nothing differs."""
+COMPANY = 3
+"""As many rows as must agree before what one other has alone is told below the table."""
 
 
 def groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
-    """Split recipes by table: the rows of one paper together, ours together, in the order given."""
-    return [list(group) for _, group in groupby(recipes, key=lambda recipe: (recipe.row > 0, recipe.paper))]
+    """Split recipes by table: the rows of one model and paper together, ours together, in the order given.
+
+    A published name starts with its model; R3Det and R3Det*, which differ in a number of stages, are one.
+    """
+
+    def table(recipe: Recipe) -> tuple[str, ...]:
+        model = recipe.name.partition("_")[0].removesuffix("-star")
+        return (model, recipe.paper) if recipe.published else ()
+
+    return [list(group) for _, group in groupby(recipes, key=table)]
 
 
 def differing_fields(recipes: Sequence[Recipe]) -> list[str]:
@@ -103,43 +113,86 @@ def text(value: Any) -> str:
 
 
 def _list_table(group: Sequence[Recipe]) -> Table:
-    leading, following = _partition(group, differing_fields(group) or list(UNPUBLISHED))
-    published = group[0].row > 0
-    columns = [*(["row"] if published else []), "name", *(["reported"] if published else []), *leading]
+    columns, following, alone = _partition(group, differing_fields(group) or list(UNPUBLISHED))
+    if group[0].published:
+        columns = ["name", "reported", *columns]
+    if any(recipe.row for recipe in group):
+        columns = ["row", *columns]
+    columns = columns if "name" in columns else ["name", *columns]
     caption = [f"paper {group[0].paper}"] if group[0].paper else []
     caption += [f"with {name}: {', '.join(names)}" for name, names in following.items()]
-    quirks = group[0].quirks
-    if all(recipe.quirks == quirks for recipe in group):
-        caption += [f"quirks {', '.join(quirks)}"] if quirks else []
-    else:
-        columns.append("quirks")
-    table = _table(None if published else "ours", *columns, caption="\n".join(caption))
+    caption += [f"{name} alone: {', '.join(values)}" for name, values in alone.items()]
+    headings = [name.replace("_", "_\n") for name in columns]  # a word a line: most values are short
+    table = _table(None if group[0].published else "ours", *headings, caption="\n".join(caption + _quirk_lines(group)))
     for recipe in group:
-        _add_row(table, *(text(getattr(recipe, name)) for name in columns))
+        _add_row(table, *(_figure(recipe, group) if name == "reported" else _cell(recipe, name) for name in columns))
     return table
 
 
-def _partition(group: Sequence[Recipe], columns: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Find the columns that say everything: those that split the rows just as an earlier one does, follow from it."""
-    leading: dict[tuple[int, ...], str] = {}
-    following: dict[str, list[str]] = {}
-    for name in columns:
+def _partition(
+    group: Sequence[Recipe], fields: Sequence[str]
+) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
+    """Find the columns that say everything of a group.
+
+    Returns:
+        The columns. By column, the fields that split the rows just as it does, and so follow from it. By recipe, what
+        it has alone where all others, at least `COMPANY`, agree: that needs no column.
+    """
+    splits: dict[tuple[int, ...], list[str]] = {}
+    alone: dict[str, list[str]] = {}
+    for name in fields:
         values = [plain(getattr(recipe, name)) for recipe in group]
-        split = tuple(values.index(value) for value in values)
-        if split in leading and len(group) > 1:
-            following.setdefault(leading[split], []).append(name)
-        else:
-            leading[split if len(group) > 1 else (len(leading),)] = name
-    return list(leading.values()), following
+        odd = _odd_one(values)
+        if odd is not None:
+            alone.setdefault(group[odd].name, []).append(f"{name}={text(values[odd])}")
+            continue
+        # in a table of a single row nothing follows from anything
+        split = tuple(values.index(value) for value in values) if len(group) > 1 else (len(splits),)
+        splits.setdefault(split, []).append(name)
+    columns = [names[0] for names in splits.values()]
+    return columns, {names[0]: names[1:] for names in splits.values() if names[1:]}, alone
+
+
+def _odd_one(values: Sequence[Any]) -> int | None:
+    """Return the place of the one value that differs from all others, of which there are enough and which are equal.
+
+    >>> _odd_one([1, 1, 2, 1, 1]), _odd_one([1, 1, 2, 2, 1]), _odd_one([1, 2])
+    (2, None, None)
+    """
+    if len(values) <= COMPANY:
+        return None
+    odd = [place for place, value in enumerate(values) if values.count(value) == 1]
+    return odd[0] if len(odd) == 1 and values.count(values[odd[0] - 1]) == len(values) - 1 else None
+
+
+def _quirk_lines(group: Sequence[Recipe]) -> list[str]:
+    """Name the quirks that all rows have, and those of some, which are told in columns too."""
+    every = list(dict.fromkeys(quirk for recipe in group for quirk in recipe.quirks))
+    common = [quirk for quirk in every if all(quirk in recipe.quirks for recipe in group)]
+    others = [quirk for quirk in every if quirk not in common]
+    lines = [f"quirks {', '.join(common)}"] if common else []
+    return lines + ([f"quirks of some {', '.join(others)}"] if others else [])
+
+
+def _cell(recipe: Recipe, name: str) -> str:
+    return text(getattr(recipe, name))
+
+
+def _figure(recipe: Recipe, group: Sequence[Recipe]) -> str:
+    """Write a reported figure, with as many decimals as the table's others."""
+    decimals = max(len(str(other.reported).partition(".")[2]) for other in group if other.reported is not None)
+    return "none" if recipe.reported is None else f"{recipe.reported:.{decimals}f}"
 
 
 def _table(title: str | None, *columns: str, caption: str = "") -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE, caption=caption or None, caption_justify="left", title_justify="left")
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), caption_justify="left", title_justify="left")
+    table.caption = Text(caption, style="table.caption") if caption else None  # as markup it would lose its [lists]
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     return table
 
 
