@@ -17,7 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.models.anchors import original_turned, original_upright
+from focaldet.models.r3det import build_r3det
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.models.weights import load_strict
 
@@ -52,11 +54,24 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """Arguments of `build_retinanet` for each stored case of a RetinaNet."""
 
+REFINE: dict[str, Any] = {
+    "coder": RboxCoder("tf90", max_log_scale=None),
+    "refine_sampling": "original",
+    "refine_gradient": "attached",
+}
+REFINED: dict[str, dict[str, Any]] = {
+    "r3det_v1": REFINE,
+    "r3det_2stage_v2": REFINE | {"refine_stages": 2},
+    "r3detpp_v2": REFINE | {"inld": (4, 4, 3, 2, 2)},
+    "r3detpp_v3": REFINE | {"inld": (1, 1, 1, 1, 1)},
+}
+"""Arguments of `build_r3det` for each stored case of an R3Det, whose first stage is `BASE`."""
+
 SCALED = {("retinanet_r_iou_v5", "rpn_net/rpn_regression/weights"): np.float32(0.25)}
 """The README's exception."""
 
 # ten times the differences that the README measured between two float32 programs
-FEATURES_ATOL, LOGITS_ATOL, DELTAS_ATOL = 4e-5, 2.4e-4, 5e-5
+FEATURES_ATOL, LOGITS_ATOL, DELTAS_ATOL, BOXES_ATOL = 4e-5, 2.4e-4, 5e-5, 1e-2
 
 
 def variable_shapes(golden: Path, case: str) -> dict[str, list[int]]:
@@ -74,9 +89,16 @@ def tf_variables(golden: Path, case: str, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
+def build_network(case: str) -> RetinaNet:
+    """The network of a stored case, freshly initialized."""
+    if case in REFINED:
+        return build_r3det(build_retinanet(**BASE), **REFINED[case])
+    return build_retinanet(**MODELS[case])
+
+
 def tf_network(golden: Path, case: str, seed: int = 0) -> RetinaNet:
     """The network of a stored case with its made-up weights, in evaluation mode."""
-    network = build_retinanet(**MODELS[case])
+    network = build_network(case)
     load_strict(network, tf_variables(golden, case, seed), CLASSES)
     return network.eval()
 

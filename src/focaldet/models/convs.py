@@ -16,10 +16,11 @@ GROUP_CHANNELS = 8
 
 
 class ConvReLU(nn.Conv2d):
-    """A 3x3 convolution with a ReLU behind it."""
+    """A convolution of odd kernel size with a ReLU behind it; the map keeps its size."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> None:
+        padding = dilation * (kernel_size // 2)
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""

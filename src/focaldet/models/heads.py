@@ -43,6 +43,8 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes, self.num_anchors, self.box_numbers = num_classes, num_anchors, box_numbers
+        self.in_channels, self.channels, self.num_convs = in_channels, channels, num_convs
+        self.init, self.prior, self.norm = init, prior, norm
         widths = [in_channels, *[channels] * num_convs]
         self.class_tower, self.box_tower = build_tower(widths, norm), build_tower(widths, norm)
         self.logits = nn.Conv2d(widths[-1], num_anchors * num_classes, 3, padding=1)
@@ -53,6 +55,20 @@ class Head(nn.Module):
         for conv in [*self.class_tower, *self.box_tower] if init == "kaiming" else []:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.constant_(self.logits.get_parameter("bias"), prior_bias(prior))
+
+    def sibling(self, num_anchors: int) -> Head:
+        """Return a freshly initialized head of the same form for another number of anchors a place."""
+        return Head(
+            in_channels=self.in_channels,
+            channels=self.channels,
+            num_convs=self.num_convs,
+            num_anchors=num_anchors,
+            num_classes=self.num_classes,
+            box_numbers=self.box_numbers,
+            init=self.init,
+            prior=self.prior,
+            norm=self.norm,
+        )
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Turn maps (B, in_channels, H, W) into logits (B, A_l, C) and deltas (B, A_l, D), one tensor a level.

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from focaldet.models.convs import ConvReLU, NormedConv2d
 from focaldet.models.folding import FoldedConv2d, FoldedNorm, fold_norms
+from focaldet.models.inld import InLD
+from focaldet.models.refine import RefineConvs
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -54,6 +56,8 @@ def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> M
     _replace(model, _is_plain_block, FusedBlock)
     _replace(model, lambda module: isinstance(module, FoldedConv2d), FusedConv2d.of_folded)
     _replace(model, lambda module: isinstance(module, FoldedNorm), lambda norm: norm.act)
+    _replace(model, lambda module: isinstance(module, InLD), InLD.without_masks)
+    _replace(model, lambda module: isinstance(module, RefineConvs), FusedRefineConvs)
     _replace(model, lambda module: isinstance(module, ConvReLU), lambda conv: FusedConv2d.of(conv, nn.ReLU()))
     _replace(model, lambda module: isinstance(module, NormedConv2d), _with_fused_conv)
     _replace(model, _is_plain_conv, FusedConv2d.of)
@@ -237,4 +241,19 @@ class FusedBlock(nn.Module):
         for conv in first:
             image_map = conv(image_map)
         result: Tensor = last(image_map, shortcut)
+        return result
+
+
+class FusedRefineConvs(nn.Module):
+    """The convolutions of a feature refinement, with their sum inside the last one."""
+
+    def __init__(self, convs: RefineConvs) -> None:
+        super().__init__()
+        self.conv_1x5, self.conv_5x1, self.conv_1x1 = (
+            FusedConv2d.of(conv) for conv in (convs.conv_1x5, convs.conv_5x1, convs.conv_1x1)
+        )
+
+    def forward(self, image_map: Tensor) -> Tensor:
+        """Map (B, channels, H, W) to the same shape."""
+        result: Tensor = self.conv_5x1(self.conv_1x5(image_map), self.conv_1x1(image_map))
         return result

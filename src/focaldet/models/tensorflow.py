@@ -20,7 +20,7 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError
 
-SCOPES = re.compile(r"(resnet\d+_v1d|build_pyramid|rpn_net)/")
+SCOPES = re.compile(r"(resnet\d+_v1d|build_pyramid|rpn_net|refine_feature_pyramid\w*|enrich_semantics)/")
 """Beginnings of a variable's name."""
 BLOCK = re.compile(r"resnet\d+_v1d/C([2-5])/bottleneck_(\d+)/(?:conv([0-2])|shortcut)")
 PARTS = re.compile(r"(.+?)/(weights|biases|BatchNorm/\w+)")
@@ -46,6 +46,17 @@ NECK_AND_HEAD = {
     "rpn_net/rpn_classification": "head.logits",
     "rpn_net/rpn_regression": "head.deltas",
 }
+
+REFINEMENT = re.compile(
+    r"refine_feature_pyramid(?:_stage(\d+))?/"
+    r"(?:refine_(1x5|5x1|1x1)_P(\d)|refine_net(?:_stage\d+)?/(?:conv2d_3x3_(cls|reg)_(\d)|refine_(classification|regression)))"
+)
+"""Refine stages: the first has no number, the next is `stage3`."""
+DENOISING = re.compile(r"enrich_semantics/(?:enrich_P(\d)/Conv(?:_(\d+))?|g(mask|dot)_P(\d))")
+FIRST_LEVEL = 3
+TOWERS = {"cls": "class_tower", "reg": "box_tower"}
+LAST_CONVS = {"classification": "logits", "regression": "deltas"}
+DENOISING_CONVS = {"mask": "masks", "dot": "weights"}
 
 CONV_ENTRIES = {"weights": "weight", "biases": "bias"}
 NORM_ENTRIES = {
@@ -114,8 +125,9 @@ def our_name(variable: str) -> str:
 
 def _modules(scope: str) -> tuple[str | None, str | None]:
     """Return our convolution and batch norm of a scope, where it has them."""
-    if scope in NECK_AND_HEAD:
-        return NECK_AND_HEAD[scope], None
+    conv = NECK_AND_HEAD.get(scope) or _refining(scope) or _denoising(scope)
+    if conv:
+        return conv, None
     block = BLOCK.fullmatch(scope)
     if block is None:
         conv, norm = STEM.get(scope.partition("/")[2], (None, None))
@@ -125,6 +137,39 @@ def _modules(scope: str) -> tuple[str | None, str | None]:
     if conv is None:
         return f"{prefix}.downsample.1", f"{prefix}.downsample.2"
     return f"{prefix}.conv{int(conv) + 1}", f"{prefix}.bn{int(conv) + 1}"
+
+
+def _refining(scope: str) -> str | None:
+    """Return our convolution of a refine stage's scope.
+
+    >>> _refining("refine_feature_pyramid_stage3/refine_5x1_P4")
+    'refine.1.alignment.convs.1.conv_5x1'
+    >>> _refining("refine_feature_pyramid/refine_net/conv2d_3x3_reg_2")
+    'refine.0.head.box_tower.2'
+    """
+    match = REFINEMENT.fullmatch(scope)
+    if match is None:
+        return None
+    number, kernel, level, tower, position, last = match.groups()
+    stage = f"refine.{int(number or 2) - 2}"
+    if kernel:
+        return f"{stage}.alignment.convs.{int(level) - FIRST_LEVEL}.conv_{kernel}"
+    return f"{stage}.head.{f'{TOWERS[tower]}.{position}' if tower else LAST_CONVS[last]}"
+
+
+def _denoising(scope: str) -> str | None:
+    """Return our convolution of InLD's scope.
+
+    >>> _denoising("enrich_semantics/enrich_P3/Conv_4"), _denoising("enrich_semantics/gdot_P7")
+    ('inld.trunks.0.4', 'inld.weights.4')
+    """
+    match = DENOISING.fullmatch(scope)
+    if match is None:
+        return None
+    trunk, position, branch, level = match.groups()
+    if trunk:
+        return f"inld.trunks.{int(trunk) - FIRST_LEVEL}.{position or 0}"
+    return f"inld.{DENOISING_CONVS[branch]}.{int(level) - FIRST_LEVEL}"
 
 
 def _bare(name: str) -> str:
