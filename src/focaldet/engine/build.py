@@ -21,6 +21,7 @@ from focaldet.geometry.coders import decode_hbox, encode_hbox
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
+from focaldet.models.r3det import build_r3det
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.postprocess.detect import DetectRule
 from focaldet.postprocess.merge import MERGE_THRESHOLDS, MergeRule
@@ -43,7 +44,7 @@ IGNORED_IOF = 0.5
 
 def build_model(recipe: Recipe) -> RetinaNet:
     """Return the recipe's network, freshly initialized, in training mode."""
-    return build_retinanet(
+    network = build_retinanet(
         backbone=recipe.backbone,
         style=recipe.style,
         frozen=recipe.frozen,
@@ -62,6 +63,20 @@ def build_model(recipe: Recipe) -> RetinaNet:
         anchors=build_anchors(recipe),
         head_init=recipe.head_init,
         prior=recipe.prior,
+    )
+    if recipe.refine_stages == 0:
+        return network
+    return build_r3det(
+        network,
+        coder=build_coder(recipe),
+        refine_stages=recipe.refine_stages,
+        refine_convs=recipe.refine_convs,
+        refine_points=recipe.refine_points,
+        refine_sampling=recipe.refine_sampling,
+        refine_output=recipe.refine_output,
+        refine_gradient=recipe.refine_gradient,
+        inld=recipe.inld,
+        inld_masks=recipe.inld_masks,
     )
 
 
