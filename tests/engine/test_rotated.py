@@ -19,7 +19,6 @@ from focaldet.engine.evaluate import evaluate, evaluate_detector
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.run import Run
 from focaldet.engine.train import train
-from focaldet.errors import UsageError
 from focaldet.recipes import State
 from focaldet.recipes.dota import ROWS
 from focaldet.structures import Truth
@@ -101,8 +100,6 @@ def test_a_scene_is_seen_by_tiles_and_merged(run: Run, data: Path) -> None:
         detector.predict(picture).boxes
     )  # under 1.5 tiles
     assert not (len(whole) == len(tiled) and whole.boxes.equal(tiled.boxes))
-    with pytest.raises(UsageError, match="only rotated ones are merged from tiles"):
-        focaldet.load("retinanet-small").predict(picture, tile=64)
 
 
 def test_scenes_of_a_dataset_are_scored_tile_by_tile(run: Run, data: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import focaldet
 from focaldet.data.tiles import Cut
 from focaldet.engine.scenes import Picture, cut_tile, predict_scene
 from focaldet.errors import FocaldetError
@@ -63,6 +64,44 @@ def test_what_a_tile_can_hold_is_found_once(data: Any, height: int, width: int, 
         scene = Image.fromarray(scene)
     found = predict_scene(see, scene, CUT, RULE, CLASSES, batch=batch)
     assert hulls(found) == sorted([x, y, x + w, y + h] for x, y, w, h in boxes)
+
+
+def see_upright(pictures: list[Picture], seed: int = 0) -> list[Detections]:
+    """Find the same boxes, upright, with scores that say nothing of how much of a box is in sight."""
+    source = torch.Generator().manual_seed(seed)
+    return [
+        Detections(found.hboxes, torch.rand(len(found), generator=source), found.labels, CLASSES)
+        for found in see(pictures)
+    ]
+
+
+@given(st.data(), st.integers(10, 250), st.integers(10, 250), st.sampled_from([(1.0,), (0.5, 1.0, 1.5)]))
+def test_tiles_find_what_the_whole_scene_shows(data: Any, height: int, width: int, rates: tuple[float, ...]) -> None:
+    """For a detector that knows no place, whatever the scores of parts are: boxes of the kind that tiles overlap by."""
+    places = st.tuples(st.integers(0, width - 6), st.integers(0, height - 6), st.integers(6, 16), st.integers(6, 16))
+    boxes: list[tuple[int, int, int, int]] = []
+    for x, y, w, h in data.draw(st.lists(places, max_size=8)):
+        if all(abs(x - other[0]) > 16 or abs(y - other[1]) > 16 for other in boxes):
+            boxes.append((x, y, min(w, width - x), min(h, height - y)))
+    scene, seed = painted(height, width, boxes), data.draw(st.integers(0, 10**6))
+    cut = Cut(64, 24, rates=rates, min_picture=0.0, pad=(0, 0, 0))  # at 1.5 they overlap by 16
+    (whole,) = see([scene])
+    upright = predict_scene(lambda some: see_upright(some, seed), scene, cut, MergeRule(0.5), CLASSES)
+    assert sorted(upright.boxes.tolist()) == hulls(whole)
+    assert (upright.scores.diff() <= 0).all()
+    assert hulls(predict_scene(see, scene, cut, RULE, CLASSES)) == hulls(whole)
+
+
+def test_an_upright_recipe_looks_at_tiles_when_asked() -> None:
+    detector = focaldet.load("retinanet-small", classes=("ship",), test_size=(96, 64), score=0.001)
+    scene = np.random.default_rng(0).integers(0, 256, (128, 288, 3), dtype=np.uint8)
+    whole, tiled = detector.predict(scene), detector.predict(scene, tile=96, overlap=32)
+    assert tiled.boxes.shape[1] == 4 and len(tiled) > len(whole) == detector.recipe.max_detections
+    assert float(tiled.boxes[:, 2].max()) > 192 and float(tiled.boxes[:, 3].max()) > 96
+    part = detector.predict(scene[:96, :144], tile=96, overlap=32)  # 1.5 tiles are seen as a whole
+    assert part.boxes.equal(detector.predict(scene[:96, :144]).boxes)
+    always = focaldet.load(detector.recipe.replace(tile=96, overlap=32))
+    assert always.predict(scene).boxes.equal(tiled.boxes)
 
 
 def test_several_rates_see_large_and_small() -> None:

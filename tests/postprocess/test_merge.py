@@ -19,7 +19,15 @@ from focaldet.geometry.rbox import rbox_to_polygon
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.geometry.rotated_iou import rotated_iou
 from focaldet.postprocess.detect import DetectRule, detect
-from focaldet.postprocess.merge import MERGE_THRESHOLDS, MergeRule, merge_table, merge_tiles, suppress
+from focaldet.postprocess.merge import (
+    MERGE_THRESHOLDS,
+    MergeRule,
+    is_covered,
+    merge_table,
+    merge_tiles,
+    merge_upright_tiles,
+    suppress,
+)
 from focaldet.results.detections import Detections
 from focaldet.results.tables import DetectionTable
 
@@ -136,6 +144,54 @@ def test_each_class_has_its_threshold_and_its_limit() -> None:
     assert merge_tiles([tile], [(0, 0)], equal, CLASSES).labels.tolist() == [0, 1]
 
 
+def upright(*boxes: tuple[float, float, float, float], score: float = 0.5, label: int = 0) -> Detections:
+    count = len(boxes)
+    return Detections(
+        torch.tensor(boxes).view(-1, 4), torch.full((count,), score), torch.full((count,), label), CLASSES
+    )
+
+
+def test_of_an_upright_box_at_the_border_the_larger_part_stays() -> None:
+    """Tiles of 100, overlapping by 30, in a scene of 170 x 100: a box from 80 to 120 is whole in the second only."""
+    windows, size = [(0, 0, 100, 100), (70, 0, 170, 100)], (100, 170)
+
+    def merged(*found: Detections) -> list[list[float]]:
+        return merge_upright_tiles(found, windows, size, MergeRule(0.5), CLASSES).boxes.tolist()
+
+    part, whole = (80.0, 10.0, 100.0, 30.0), (10.0, 10.0, 50.0, 30.0)
+    assert merged(upright(part, score=0.9), upright(whole, score=0.2)) == [[80, 10, 120, 30]]
+    assert len(merged(upright(part), upright(whole, label=1))) == 2  # another class
+    assert len(merged(upright(part), upright())) == 1  # nobody saw more of it
+    assert len(merged(upright((80.0, 10.0, 98.0, 30.0)), upright(whole))) == 2  # ends before the border: not cut off
+    assert len(merged(upright(part), upright((10.0, 25.0, 50.0, 60.0)))) == 2  # another object, in front of it
+    assert len(merged(upright(part, (60.0, 10.0, 100.0, 30.0)), upright())) == 2  # parts are told by other tiles only
+    # the lower border is that of the scene: nothing is cut off there, and an IoU of 0.5 suppresses nothing
+    low, high = (75.0, 80.0, 95.0, 100.0), (5.0, 60.0, 25.0, 100.0)
+    assert len(merged(upright(low), upright(high))) == 2
+    assert len(merge_upright_tiles([], [], size, MERGE, CLASSES)) == 0
+
+
+@given(st.integers(0, 10**6), st.integers(1, 15))
+def test_covered_parts_equal_a_plain_loop(seed: int, count: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, 2, generator=source, dtype=torch.float64).mul(30).sort(dim=1).values
+    boxes = corners.reshape(count, 4)
+    labels, tiles, cut = (torch.randint(0, limit, (count,), generator=source) for limit in (2, 3, 2))
+    expected = []
+    for k in range(count):
+        rivals = [j for j in range(count) if labels[j] == labels[k] and tiles[j] != tiles[k]]
+        area = float((boxes[k, 2:] - boxes[k, :2]).prod())
+        found = False
+        for j in rivals:
+            low, high = torch.maximum(boxes[j, :2], boxes[k, :2]), torch.minimum(boxes[j, 2:], boxes[k, 2:])
+            shared = float((high - low).clamp(min=0).prod())
+            found |= float((boxes[j, 2:] - boxes[j, :2]).prod()) > area and shared >= 0.5 * area
+        expected.append(bool(cut[k]) and found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("focaldet.postprocess.merge.PORTION", 50)  # several portions
+        assert is_covered(boxes, labels, tiles, cut.bool()).tolist() == expected
+
+
 def test_whole_corners() -> None:
     """An upright box from 10.9 to 20.9, in a tile at 0.5: whole corners before the tile is moved, or not at all."""
     tile = tile_of([[15.9, 15.9, 10, 10, 0]], [0.9])
@@ -229,8 +285,10 @@ def test_faults() -> None:
     with pytest.raises(FocaldetError, match="P1__0__0___0 was scaled by 0"):
         merge_table(table(("P1__0__0___0",), [(0, SQUARE, 0.5)]), MERGE)
     upright = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), CLASSES)
-    with pytest.raises(FocaldetError, match="the detections of tile 1 are upright"):
+    with pytest.raises(FocaldetError, match="the detections of tile 1 are upright, but rotated ones are merged here"):
         merge_tiles([tile_of([], []), upright], [(0, 0)] * 2, MERGE, CLASSES)
+    with pytest.raises(FocaldetError, match="the detections of tile 0 are rotated, but upright ones are merged here"):
+        merge_upright_tiles([tile_of([], [])], [(0, 0, 9, 9)], (9, 9), MERGE, CLASSES)
     with pytest.raises(FocaldetError, match="1 tiles have 0 places"):
         merge_tiles([upright], [], MERGE, CLASSES)
     with pytest.raises(FocaldetError, match="the classes of tile 0 are ship, plane, but car are asked for"):

@@ -18,7 +18,7 @@ from focaldet.data.pictures import without_limit
 from focaldet.data.tiles import Cut, plan_tiles
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
-from focaldet.postprocess.merge import MergeRule, merge_tiles
+from focaldet.postprocess.merge import MergeRule, merge_tiles, merge_upright_tiles
 from focaldet.results.detections import Detections
 
 Picture = npt.NDArray[np.uint8]
@@ -36,7 +36,7 @@ def predict_scene(
     batch: int = 1,
     listener: Listener | None = None,
 ) -> Detections:
-    """Detect rotated objects in a scene.
+    """Detect objects in a scene, rotated or upright as the detector finds them.
 
     Args:
         look: the detector, for tiles; it scales them as its recipe says, and answers in pixels of the tile.
@@ -48,10 +48,10 @@ def predict_scene(
         listener: hears about each batch.
 
     Returns:
-        Rotated detections in pixels of the scene.
+        Detections in pixels of the scene, best first.
 
     Raises:
-        FocaldetError: what the detector answers are not rotated boxes of these classes.
+        FocaldetError: what the detector answers are not boxes of one kind and these classes.
     """
     if batch < 1:
         raise FocaldetError(f"batch={batch} must be above 0")
@@ -64,6 +64,8 @@ def predict_scene(
         found += look([cut_tile(scene, window, cut.pad) for window in some])
         listener.advance(len(some))
     listener.finish()
+    if not found[0].rotated:
+        return merge_upright_tiles(found, windows, (height, width), rule, classes)
     return merge_tiles(found, [window[:2] for window in windows], rule, classes)
 
 

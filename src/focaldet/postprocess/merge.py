@@ -1,7 +1,8 @@
 """Tiles and scales back to the scene: move what was found in each tile to its place, then suppress what is there twice.
 
-Section 3.5 of the specification of the DOTA rows. Detections come from a detector, tile by tile (`merge_tiles`), or
-from files, as polygons of tiles that are known by their names (`merge_table`); both suppress by one function.
+Section 3.5 of the specification of the DOTA rows. Detections come from a detector, tile by tile (`merge_tiles`, or
+`merge_upright_tiles`), or from files, as polygons of tiles that are known by their names (`merge_table`); all suppress
+by one function.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.geometry.nms import Equal, batched_rotated_nms
+from focaldet.geometry.hbox import area_hbox
+from focaldet.geometry.iou import hbox_iou
+from focaldet.geometry.nms import Equal, batched_rotated_nms, nms_hbox
 from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_truncated
 from focaldet.geometry.rbox import rbox_to_polygon
 from focaldet.postprocess.detect import rank_in_class
@@ -49,6 +52,13 @@ MERGE_THRESHOLDS: dict[str, dict[str, float]] = {
 """IoU over which the worse of two boxes of a class goes, as the original program merges tiles: rows 1 to 17, row 18,
 and its last state."""
 
+BORDER = 1 / 200
+"""Share of its tile's side within which an upright box that ends near the tile's border counts as cut off there."""
+COVERED = 0.5
+"""Share of an upright box that was cut off which has to lie in a larger one for that to count as the whole object."""
+PORTION = 2**22
+"""Pairs of upright boxes that are compared at once."""
+
 
 @dataclass(frozen=True)
 class MergeRule:
@@ -57,12 +67,13 @@ class MergeRule:
     Attributes:
         nms: of two boxes of a class whose IoU is over this, the worse is dropped: one number, or one a class name.
         other: the same for classes that `nms` does not name.
-        equal: whether an IoU equal to it is over it: "suppress" (the original program's CPU code) or "keep".
+        equal: of rotated boxes, whether an IoU equal to it is over it: "suppress" (the original program's CPU code) or
+            "keep".
         max_per_class: at most so many of a class and scene; None: all.
-        corners: quirks of the original program, which truncated corners to whole pixels and took the least-area
-            rectangle of that. "exact": does not. "compared-whole": rectangles of truncated corners, in the scene, are
-            compared and the boxes stay as they are (its last state). "whole": boxes become such rectangles, in pixels
-            of their tiles (until August 2020).
+        corners: of rotated boxes; quirks of the original program, which truncated corners to whole pixels and took the
+            least-area rectangle of that. "exact": does not. "compared-whole": rectangles of truncated corners, in the
+            scene, are compared and the boxes stay as they are (its last state). "whole": boxes become such rectangles,
+            in pixels of their tiles (until August 2020).
     """
 
     nms: float | Mapping[str, float] = 0.1
@@ -119,6 +130,88 @@ def merge_tiles(
     return Detections(boxes[kept], scores[kept], labels[kept], tuple(classes))
 
 
+def merge_upright_tiles(
+    found: Sequence[Detections],
+    windows: Sequence[tuple[int, int, int, int]],
+    size: tuple[int, int],
+    rule: MergeRule,
+    classes: Sequence[str],
+) -> Detections:
+    """Bring the upright detections of one scene's tiles together; tiles may be of several scales.
+
+    A tile shows only a part of an object on its border, and the box of a part overlaps that of the whole, which a
+    neighbour sees, by any IoU. So a box that ends at a border of its tile, but not of the scene, goes if half of it
+    lies in a larger box of its class from another tile, whatever their scores; NMS decides on the rest. Of an object
+    that no tile shows whole, since it is longer than tiles overlap, parts remain.
+
+    Args:
+        found: upright detections of each tile, in pixels of the scene counted from the tile's corner.
+        windows: x1, y1, x2, y2 of each tile in the scene.
+        size: (height, width) of the scene.
+        rule: what is suppressed.
+        classes: C names, those of every tile.
+
+    Returns:
+        Upright detections in pixels of the scene, best first; equal scores in the order of the tiles.
+
+    Raises:
+        FocaldetError: another number of windows, rotated boxes, or other classes.
+
+    >>> scores, labels = torch.tensor([0.9]), torch.tensor([0])
+    >>> part = Detections(torch.tensor([[90.0, 10, 100, 30]]), scores, labels, ("car",))
+    >>> whole = Detections(torch.tensor([[20.0, 10, 50, 30]]), scores - 0.5, labels, ("car",))
+    >>> windows = [(0, 0, 100, 100), (70, 0, 170, 100)]
+    >>> merge_upright_tiles([part, whole], windows, (100, 170), MergeRule(0.5), ["car"]).boxes
+    tensor([[ 90.,  10., 120.,  30.]])
+    """
+    _check(found, windows, tuple(classes), rotated=False)
+    moved = [
+        tile.boxes + tile.boxes.new_tensor([*place, *place])
+        for tile, (*place, _, _) in zip(found, windows, strict=True)
+    ]
+    boxes = torch.cat([torch.zeros(0, 4), *moved])
+    scores = torch.cat([torch.zeros(0), *(tile.scores for tile in found)])
+    labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(tile.labels for tile in found)])
+    tiles = torch.arange(len(found)).repeat_interleave(torch.tensor([len(tile) for tile in found], dtype=torch.int64))
+    cut = cut_off(boxes, torch.tensor(windows, dtype=torch.float32).view(-1, 4)[tiles], size)
+    left = (~is_covered(boxes, labels, tiles, cut)).nonzero().squeeze(1)
+    kept = left[suppress(boxes[left], scores[left], labels[left], rule, classes)]
+    return Detections(boxes[kept], scores[kept], labels[kept], tuple(classes))
+
+
+def cut_off(boxes: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tell (N,) which hboxes (N, 4) end at a border of their windows (N, 4) that is not one of the scene.
+
+    All are in pixels of the scene, of (height, width).
+
+    >>> windows = torch.tensor([[0.0, 0, 100, 100]]).expand(2, 4)
+    >>> cut_off(torch.tensor([[0.0, 10, 30, 100], [60, 60, 100, 90]]), windows, (100, 300)).tolist()
+    [False, True]
+    """
+    margin = BORDER * (windows[:, 2:] - windows[:, :2])
+    low = (windows[:, :2] > 0) & (boxes[:, :2] <= windows[:, :2] + margin)
+    high = (windows[:, 2:] < windows.new_tensor(size[::-1])) & (boxes[:, 2:] >= windows[:, 2:] - margin)
+    return (low | high).any(dim=1)
+
+
+def is_covered(boxes: Tensor, labels: Tensor, tiles: Tensor, cut: Tensor) -> Tensor:
+    """Tell (N,) which of the cut ones among hboxes (N, 4) lie for `COVERED` in a larger one of another tile.
+
+    Args:
+        boxes: in pixels of the scene.
+        labels: (N,) int64; only boxes of one class cover one another.
+        tiles: (N,) int64 which tile each comes from.
+        cut: (N,) bool; others are never covered.
+    """
+    covered, areas = torch.zeros_like(cut), area_hbox(boxes)
+    for label in torch.unique(labels[cut]):
+        rivals = (labels == label).nonzero().squeeze(1)
+        for some in rivals[cut[rivals]].split(max(PORTION // len(rivals), 1)):
+            larger = (areas[rivals] > areas[some, None]) & (tiles[rivals] != tiles[some, None])
+            covered[some] = (larger & (hbox_iou(boxes[some], boxes[rivals], over="first") >= COVERED)).any(dim=1)
+    return covered
+
+
 def merge_table(table: DetectionTable, rule: MergeRule) -> DetectionTable:
     """Bring detections in tiles back to their scenes, tiles being known by their names (`place_of_tile`).
 
@@ -165,7 +258,7 @@ def suppress(
     """Return the places (K,) of the boxes that the rule keeps, by falling score; equal scores in their given order.
 
     Args:
-        boxes: (N, 5) rboxes in pixels of their scenes.
+        boxes: (N, 5) rboxes in pixels of their scenes, or (N, 4) hboxes of one.
         scores: (N,).
         labels: (N,) int64, places in `classes`.
         rule: thresholds and the limit.
@@ -178,14 +271,23 @@ def suppress(
     for threshold in sorted(set(thresholds)):  # classes of one threshold need one walk
         here = (of_box == threshold).nonzero().squeeze(1)
         images = None if scenes is None else scenes[here]
-        best = batched_rotated_nms(boxes[here], scores[here], labels[here], threshold, images, rule.equal)
-        kept.append(here[best])
+        kept.append(here[_best(boxes[here], scores[here], labels[here], threshold, images, rule.equal)])
     together = torch.cat([labels[:0], *kept]).sort().values  # the stable sort leaves equal scores in their given order
     together = together[scores[together].argsort(descending=True, stable=True)]
     if rule.max_per_class is not None:
         group = labels if scenes is None else scenes * len(classes) + labels
         together = together[rank_in_class(group[together]) < rule.max_per_class]
     return together
+
+
+def _best(
+    boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, scenes: Tensor | None, equal: Equal
+) -> Tensor:
+    """Return the places (K,) of those that one threshold keeps."""
+    if boxes.shape[1] == 4:
+        assert scenes is None, "upright boxes of several scenes are not merged at once"
+        return nms_hbox(boxes, scores, labels, threshold)
+    return batched_rotated_nms(boxes, scores, labels, threshold, scenes, equal)
 
 
 def _in_scene(boxes: Tensor, place: tuple[float, float], rule: MergeRule) -> Tensor:
@@ -203,12 +305,15 @@ def _note(table: DetectionTable, kept: int, scenes: int, rule: MergeRule) -> str
     )
 
 
-def _check(found: Sequence[Detections], places: Sequence[tuple[float, float]], classes: tuple[str, ...]) -> None:
+def _check(
+    found: Sequence[Detections], places: Sequence[Sequence[float]], classes: tuple[str, ...], rotated: bool = True
+) -> None:
     if len(found) != len(places):
         raise FocaldetError(f"{len(found)} tiles have {len(places)} places; give (x, y) of each tile")
     for number, tile in enumerate(found):
-        if not tile.rotated:
-            raise FocaldetError(f"the detections of tile {number} are upright; scenes are merged from rotated ones")
+        if tile.rotated != rotated:
+            kinds = ("upright", "rotated") if rotated else ("rotated", "upright")
+            raise FocaldetError(f"the detections of tile {number} are {kinds[0]}, but {kinds[1]} ones are merged here")
         if tile.classes != classes:
             raise FocaldetError(
                 f"the classes of tile {number} are {', '.join(tile.classes)}, but {', '.join(classes)} are asked for"
