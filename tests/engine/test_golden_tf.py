@@ -8,7 +8,6 @@ Tolerances are those of the README of the stored outputs.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -31,10 +30,10 @@ from focaldet.engine.build import (
 from focaldet.engine.optimizer import Gradients
 from focaldet.models.anchors import AnchorShapes
 from focaldet.models.retinanet import RetinaNet
-from focaldet.models.tensorflow import our_name
 from focaldet.recipes.dota import ROWS
-from focaldet.structures import StageTargets, Truth
+from focaldet.structures import StageTargets
 from focaldet.targets.encode import build_targets, enclosing_hboxes
+from tf_training import PICTURE_SIZES, assert_variables, assert_weight_decay, stored_truth
 
 pytestmark = pytest.mark.golden
 
@@ -50,7 +49,6 @@ RECIPES = {
 }
 CASES = [pytest.param(name, marks=[pytest.mark.slow] if "_res" in name else []) for name in RECIPES]
 SAME_WEIGHTS = {"retinanet_h180_v15": "retinanet_h_v4", "retinanet_h_atan_v16": "retinanet_h_v4"}
-PICTURE_SIZES = {"a": (256, 256), "b": (320, 384), "c": (200, 232)}
 
 
 @cache
@@ -75,10 +73,7 @@ def targets_of(stored: Any, case: str, tag: str) -> StageTargets:
     H rows assign by the hull of the polygon as annotated. All teach the stored rbox, which the original fitted to the
     polygon in float32.
     """
-    polygons = torch.from_numpy(stored[f"{tag}.gt_quad"])
-    truth = Truth(polygons[:, :8].reshape(-1, 4, 2).float(), polygons[:, 8].long() - 1)
-    degrees = torch.from_numpy(stored[f"{tag}.gt_r"])
-    rboxes = torch.cat([degrees[:, :4], degrees[:, 4:5].double().deg2rad().float()], dim=1)
+    truth, rboxes = stored_truth(stored, tag)
     recipe = RECIPES[case]
     return build_targets(
         anchors_of(case).grid_for(PICTURE_SIZES[tag]),
@@ -114,41 +109,10 @@ def test_losses_and_gradients(golden: Path, case: str) -> None:
                 assert_losses(stored, tag, losses_of(golden, network, case, tag))
 
 
-def assert_variables(
-    golden: Path, case: str, stored: Any, name: str, ours: Mapping[str, Tensor], *, norm: float, sample: float
-) -> None:
-    """Compare what belongs to each trainable variable; `sample` is relative to the largest element of a variable."""
-    variables = described(golden, case)["trainable_order"]
-    assert set(ours) == {our_name(variable) for variable in variables}
-    for number, variable in enumerate(variables):
-        values = in_their_layout(ours[our_name(variable)]).ravel()
-        expected = stored[f"{name}.sample"][number][: values.size]
-        got = values[(np.arange(len(expected)) * 1000003) % values.size if len(expected) < values.size else slice(None)]
-        np.testing.assert_allclose(got, expected, rtol=0, atol=sample * np.abs(values).max(), err_msg=variable)
-        length = np.linalg.norm(values.astype(np.float64))
-        assert length == pytest.approx(stored[f"{name}.l2"][number], rel=norm), variable
-
-
-def described(golden: Path, case: str) -> Any:
-    return json.loads((golden / "tf" / "vars" / f"{case}.json").read_text())
-
-
-def in_their_layout(values: Tensor) -> Any:
-    """A kernel (out, in, kh, kw) as [kh, kw, in, out]; anything else as it is."""
-    return (values.permute(2, 3, 1, 0) if values.ndim == 4 else values).detach().contiguous().numpy()
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_weight_decay(golden: Path, case: str) -> None:
-    """It is on the kernels of convolutions; on the frozen ones too, where it is but a number."""
-    parameters = dict(pristine(golden, SAME_WEIGHTS.get(case, case)).named_parameters())
-    rule = build_update_rule(RECIPES[case])
-    for variable, entry in described(golden, case)["variables"].items():
-        if our_name(variable) in parameters:
-            assert rule.decay(parameters[our_name(variable)]) == sum(entry["l2"] or ()), variable
-    terms = [rule.decay(p) * p.detach().double().square().sum() / 2 for p in parameters.values()]
-    stored = tf_rules.stored_case(golden, case)["reg_loss.total"]
-    assert sum(terms).item() == pytest.approx(stored.item(), rel=1e-5)  # type: ignore[union-attr]
+    stored, network = tf_rules.stored_case(golden, case), pristine(golden, SAME_WEIGHTS.get(case, case))
+    assert_weight_decay(golden, case, stored, network, build_update_rule(RECIPES[case]))
 
 
 @pytest.mark.parametrize("case", ["retinanet_h_v4"])
