@@ -39,6 +39,26 @@ def test_tile(command: Any, data: Path, tmp_path: Path) -> None:
     assert command(*words, "--cut", "original", "--rates", "0.5,1", "--overwrite").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("retinanet-h_r50d_1x_dota", {"tile": 600, "overlap": 150, "owner": "centre", "pad": None, "empty": False}),
+        (
+            "rotated_retinanet_obb_r50_fpn_1x_dota_le90",
+            {"tile": 1024, "overlap": 200, "owner": "share", "min_share": 0.7, "pad": [124, 116, 104]},
+        ),
+        ("retinanet-h-small", {"tile": 640, "overlap": 160, "owner": "share"}),
+    ],
+)
+def test_tiles_as_a_recipe_trains_on_them(
+    command: Any, data: Path, tmp_path: Path, recipe: str, expected: dict[str, Any]
+) -> None:
+    words = ["tile", data, "--output", tmp_path / "tiles", "--like", recipe, "--dry-run", "--json"]
+    cut = json.loads(command(*words).out)["cut"]
+    assert cut | expected == cut
+    assert json.loads(command(*words, "--tile", "700").out)["cut"] == cut | {"tile": 700}
+
+
 def test_a_broken_picture_makes_the_exit_code_1(command: Any, data: Path, tmp_path: Path) -> None:
     path = data / "images" / "P1.png"
     path.write_bytes(path.read_bytes()[:70])
@@ -52,6 +72,9 @@ def test_a_broken_picture_makes_the_exit_code_1(command: Any, data: Path, tmp_pa
     ("words", "code", "sentence"),
     [
         (["--cut", "orignal"], 2, "did you mean 'original'?"),
+        (["--cut", "original", "--like", "retinanet-h-small"], 2, "both say how to cut; leave out one"),
+        (["--like", "retinanet-h-smal"], 2, "did you mean 'retinanet-h-small'?"),
+        (["--like", "retinanet-small"], 2, "recipe retinanet-small has no tiles"),
         (["--rates", "1;2"], 2, "--rates '1;2' should be numbers with commas"),
         (["--pad", "1,2"], 2, "should be a colour of three whole numbers"),
         (["--tile", "100"], 1, "overlap=200 must lie between 0 and tile=100"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,30 @@ def test_eval_scores_and_keeps_detections(command: Any, tiny_data: Path, tiny_ru
     again = json.loads(command("score", tiny_data / "instances_val.json", file, "--json").out)
     assert again == scores
     assert "AP50" in command("score", tiny_data / "instances_val.json", file).out
+
+
+def test_format_decides_where_two_fit(command: Any, tiny: tuple[str, ...], tiny_data: Path, tmp_path: Path) -> None:
+    """The pictures have COCO's boxes, red and blue, and YOLO's, of which all are called thing."""
+    both = tmp_path / "both"
+    shutil.copytree(tiny_data, both)
+    (both / "labels").mkdir()
+    for number in range(1, 5):
+        (both / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.4 0.5\n")
+    (both / "classes.txt").write_text("thing\n")
+    for split in ("train", "val"):
+        (both / f"{split}.txt").write_text("".join(f"images/{number}.png\n" for number in range(1, 5)))
+    words = ["train", "retinanet-small", both, *tiny, "--weights", "none"]
+    folder = tmp_path / "run"
+    assert command(*words, "-o", folder, "format=yolo").exit_code == 0
+    assert "classes: [thing]" in (folder / "recipe.yaml").read_text()
+    assert set(json.loads(command("eval", folder, both, "format=yolo", "--json").out)["classes"]) == {"thing"}
+    assert "the detector does not know 'red', 'blue'" in command("eval", folder, both, "format=coco").err
+    assert command(*words[:3], "-o", folder, "--resume", "format=yolo").exit_code == 0
+    exit_code, _, err = command(*words, "-o", tmp_path / "other", "format=yollo")
+    assert exit_code == 2 and "did you mean 'yolo'?" in err
+    assert (
+        "'format' is no field" in command("predict", folder, both / "images", "-o", tmp_path / "x", "format=yolo").err
+    )
 
 
 def test_score_of_files_that_are_not_there(command: Any, tiny_data: Path) -> None:

@@ -18,13 +18,16 @@ COUNTS = {
     ("resnext101_64x4d", "pytorch"): (95_866_932, 95_464_180),
 }
 
-# trained parameters by backbone and anchors a place: `spec/rotated.md` section 1.3
+# trained parameters of DOTA's first stages by backbone and anchors a place: `spec/rotated.md` section 1.3
 TRAINED = {
     ("resnet50d", 21): 33_002_916,
     ("resnet101d", 21): 51_942_820,
     ("resnet152d", 21): 67_540_388,
+    ("resnet152d", 55): 69_107_788,
     ("resnet50d", 90): 36_183_816,
 }
+# section 4.2: convolutions of five levels before the sampling, and a head of one box a place
+ALIGNMENT, REFINE_HEAD = 3_608_320, 4_766_740
 # 37,743,348 of COCO's network of nine anchors, less 65 classes, and a fifth number a box
 MMROTATE = 37_743_348 - 9 * 65 * (256 * 9 + 1) + 9 * (256 * 9 + 1)
 
@@ -41,8 +44,13 @@ def test_every_recipe_is_built_on_the_meta_device(name: str) -> None:
     if recipe.name.endswith("_coco"):
         assert (total, trained) == COUNTS[recipe.backbone, recipe.style]
     elif recipe.row:
-        assert trained == TRAINED[recipe.backbone, recipe.num_anchors]
+        stages = recipe.refine_stages * (ALIGNMENT + REFINE_HEAD)
+        denoising = sum(p.numel() for name, p in model.named_parameters() if name.startswith("inld."))
+        assert trained == TRAINED[recipe.backbone, recipe.num_anchors] + stages + denoising
+        assert (denoising > 0) == ("r3det-pp" in recipe.name)
     elif recipe.published:
-        assert trained == MMROTATE
+        stages = recipe.refine_stages * (ALIGNMENT // 5 + REFINE_HEAD)  # one set of convolutions for all levels
+        fewer = (4 - recipe.head_convs) * 2 * (1 + recipe.refine_stages) * (256 * 256 * 9 + 256)
+        assert trained == MMROTATE + stages - fewer
     else:
         assert 0 < trained <= total < 5_000_000  # ours are for small machines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,22 @@ from focaldet.errors import UsageError, did_you_mean
 FORM = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
 
 
-def parse_changes(words: Iterable[str] | None) -> dict[str, Any]:
+def parse_changes(words: Iterable[str] | None, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read `field=value` words into the changes of a recipe; values are YAML scalars or lists.
 
     >>> parse_changes(["epochs=3", "drops=[8, 11]", "lr=1e-3", "clip=none"])
     {'epochs': 3, 'drops': (8, 11), 'lr': 0.001, 'clip': None}
+
+    Args:
+        words: of the command line.
+        more: names that a verb takes beside fields and `state`, with their types.
 
     Raises:
         UsageError: a word of another form, a field that does not exist or is named twice, a value that does not fit.
     """
     from focaldet.recipes.recipe import FIELD_TYPES, State
 
-    known = FIELD_TYPES | {"state": State}
+    known = FIELD_TYPES | {"state": State} | dict(more or {})
     changes: dict[str, Any] = {}
     for word in words or ():
         name, equals, text = word.partition("=")
@@ -52,7 +56,7 @@ def parse_value(name: str, text: str, expected: Any) -> Any:
         raise UsageError(
             f"{name}={text} is no YAML value; a list is written {name}=[1,2], without spaces or quoted"
         ) from None
-    if expected is str or (typing.get_origin(expected) is typing.Literal and not isinstance(value, str)):
+    if expected is str or (typing.get_origin(expected) is typing.Literal and value not in typing.get_args(expected)):
         value = text  # YAML would read some names as numbers, dates or truth values
     return coerce(name, value, expected)
 

@@ -13,7 +13,12 @@ Source = Annotated[
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="A dataset's folder or file: COCO json, DOTA, YOLO, VOC, data.yaml.")
 ]
-Changes = Annotated[list[str] | None, typer.Argument(metavar="field=value", help="Changes of the recipe.")]
+DataChanges = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="field=value", help="Changes of the recipe; also format=dota, where data has several forms."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, metavar="N", help="Processes that read pictures.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

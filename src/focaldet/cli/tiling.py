@@ -22,9 +22,12 @@ def tile(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For the tiles.")],
     cut: Annotated[
-        str,
+        str | None,
         typer.Option("--cut", metavar="NAME", help="mmrotate, mmrotate-ms, original (its training), original-test."),
-    ] = "mmrotate",
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="RECIPE", help="Cut as a recipe trains, instead of --cut.")
+    ] = None,
     side: Annotated[
         int | None, typer.Option("--tile", min=1, metavar="PIXELS", help="Side of a tile, instead of the cut's.")
     ] = None,
@@ -59,7 +62,7 @@ def tile(
     """Cut big pictures into tiles, with the objects of each."""
     from focaldet.engine import tiling
 
-    changes = {
+    changes: dict[str, Any] = {
         "tile": side,
         "overlap": overlap,
         "rates": None if rates is None else numbers_of(rates, "--rates"),
@@ -67,7 +70,7 @@ def tile(
         "min_share": min_share,
         "empty": empty,
     }
-    chosen = cut_of(cut, {name: value for name, value in changes.items() if value is not None})
+    chosen = replace(chosen_cut(cut, like), **{name: value for name, value in changes.items() if value is not None})
     if pad is not None:
         chosen = replace(chosen, pad=None if pad == "none" else colour_of(pad))
     from focaldet.cli.progress import new_listener
@@ -91,13 +94,21 @@ def tile(
     return Answer(document, summary.text(), exit_code=1 if summary.failed else 0)
 
 
-def cut_of(name: str, changes: dict[str, Any]) -> Cut:
-    """Return a named cut with some fields changed."""
+def chosen_cut(name: str | None, like: str | None) -> Cut:
+    """Return a named cut, or the one that a recipe trains on; mmrotate's where nothing is asked for."""
     from focaldet.data.tiles import CUTS
 
+    if like is not None:
+        from focaldet.engine.build import build_training_cut
+        from focaldet.recipes import get_recipe
+
+        if name is not None:
+            raise UsageError(f"--cut {name} and --like {like} both say how to cut; leave out one")
+        return build_training_cut(get_recipe(like))
+    name = name or "mmrotate"
     if name not in CUTS:
         raise UsageError(f"--cut {name!r} does not exist{did_you_mean(name, CUTS)}; use {', '.join(CUTS)}")
-    return replace(CUTS[name], **changes)
+    return CUTS[name]
 
 
 def numbers_of(text: str, flag: str) -> tuple[float, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from focaldet.cli.changes import parse_changes
-from focaldet.cli.options import Changes, Data, Device, DryRun, Overwrite, Source, Workers
+from focaldet.cli.options import Data, DataChanges, Device, DryRun, Overwrite, Source, Workers
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of `focaldet recipes list`.")],
     data: Data,
-    changes: Changes = None,
+    changes: DataChanges = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")] = None,
     weights: Annotated[
         str, typer.Option("--weights", metavar="WHAT", help="Start from: imagenet, none, or a file to fine-tune.")
@@ -34,16 +34,17 @@ def train(
     dry_run: DryRun = False,
 ) -> Answer:
     """Train a recipe on a dataset; score it after each epoch."""
-    fields = parse_changes(changes)
+    fields, format = fields_and_format(changes)
     if resume and fields:
-        raise UsageError(f"--resume goes on with the run's own recipe; leave out {', '.join(changes or ())}")
+        given = (word for word in changes or () if not word.startswith("format="))
+        raise UsageError(f"--resume goes on with the run's own recipe; leave out {' '.join(given)}")
     from focaldet.recipes import get_recipe
 
     chosen = get_recipe(recipe, fields.pop("state", "published"))
     if dry_run:
         from focaldet.engine.plan import plan
 
-        planned = plan(chosen, data, device=device, **fields)
+        planned = plan(chosen, data, device=device, format=format, **fields)
         return Answer(planned.to_dict(), plan_text(planned))
     if output is None:
         raise UsageError("train needs --output RUN, the folder for its files; --dry-run needs none")
@@ -54,6 +55,7 @@ def train(
         chosen,
         data,
         output,
+        format=format,
         device=device,
         workers=workers,
         weights=None if weights == "none" else weights,
@@ -70,7 +72,7 @@ def train(
 def evaluate(
     source: Source,
     data: Data,
-    changes: Changes = None,
+    changes: DataChanges = None,
     split: Annotated[Literal["val", "train"], typer.Option("--split", help="Which pictures.")] = "val",
     output: Annotated[
         Path | None,
@@ -86,14 +88,22 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> Answer:
     """Run a detector over a dataset's pictures and score it."""
-    fields = parse_changes(changes)
+    fields, format = fields_and_format(changes)
     if output is not None and output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; add --overwrite to replace it, or name another file")
     from focaldet.cli.progress import new_listener
     from focaldet.engine.evaluate import evaluate as run_evaluation
 
     scores = run_evaluation(
-        source, data, split=split, device=device, workers=workers, output=output, listener=new_listener(), **fields
+        source,
+        data,
+        split=split,
+        format=format,
+        device=device,
+        workers=workers,
+        output=output,
+        listener=new_listener(),
+        **fields,
     )
     return Answer(scores.to_dict(), scores.table())
 
@@ -118,6 +128,14 @@ def score(
 
     scores = score_files(truth, detections, class_agnostic=class_agnostic, merge=merge, pictures=pictures)
     return Answer(scores.to_dict(), scores.table())
+
+
+def fields_and_format(words: list[str] | None) -> tuple[dict[str, Any], str | None]:
+    """Return the changes of the recipe, and the data's format where `format=` decides it."""
+    from focaldet.data.dataset import Format
+
+    fields = parse_changes(words, {"format": Format})
+    return fields, fields.pop("format", None)
 
 
 def plan_text(plan: Plan) -> str:

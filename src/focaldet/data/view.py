@@ -11,7 +11,7 @@ from focaldet.data.dataset import Bools, Dataset, Floats
 from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_by_sides
 
 Rectangle = Literal["least-area", "by-sides"]
-"""As which rbox a polygon is taken: that of least area around it, or one with its first two sides (quirk of mmrotate)."""
+"""As which rbox a polygon is taken: that of least area around it, or one that has its first two sides (quirk)."""
 
 
 def training_view(

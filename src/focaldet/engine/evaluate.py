@@ -49,6 +49,7 @@ def evaluate(
     data: str | Path,
     *,
     split: Split = "val",
+    format: str | None = None,
     device: torch.device | str = "cpu",
     workers: int = 0,
     output: str | Path | None = None,
@@ -61,6 +62,7 @@ def evaluate(
         source: what `focaldet.load` takes, with weights.
         data: a dataset's folder or file.
         split: "val" or "train".
+        format: of the data, one of FORMAT_NAMES, where several fit.
         device: where to compute.
         workers: processes that read pictures.
         output: a file for the detections: COCO results of an upright detector, a detections json of a rotated one.
@@ -69,7 +71,7 @@ def evaluate(
     """
     listener = listener or Quiet()
     detector = load(source, device=device, **changes)
-    dataset = open_dataset(data, split, kind=detector.recipe.kind)
+    dataset = open_dataset(data, split, kind=detector.recipe.kind, format=format)
     listener.message(dataset.describe())
     evaluation = evaluate_detector(detector, dataset, workers=workers, listener=listener)
     if output is not None:

@@ -43,7 +43,9 @@ class Job:
         )
 
 
-def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, fitted: bool = False) -> Job:
+def prepare(
+    recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, fitted: bool = False, format: str | None = None
+) -> Job:
     """Open the data and fit the recipe to it: pictures that training uses, classes and schedule.
 
     Args:
@@ -51,6 +53,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
         data: a dataset's folder or file.
         changes: fields of the recipe that the user asked for; they stay as they are.
         fitted: whether the recipe is that of a run which goes on, fitted before: then every field stays.
+        format: of the data, one of FORMAT_NAMES, where several fit.
 
     Raises:
         FocaldetError: the data cannot be read, no picture is left to train on, or the validation pictures have a class
@@ -58,7 +61,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
     """
     recipe = change_recipe(get_recipe(recipe) if isinstance(recipe, str) else recipe, changes)
     asked = tuple(recipe.classes) if fitted or "classes" in changes else None
-    dataset = open_dataset(data, "train", kind=recipe.kind, classes=asked)
+    dataset = open_dataset(data, "train", kind=recipe.kind, format=format, classes=asked)
     notes = [dataset.describe()]
     training = training_view(
         dataset,
@@ -77,7 +80,7 @@ def prepare(recipe: Recipe | str, data: str | Path, changes: dict[str, Any], *, 
         )
     recipe, lines = (recipe, []) if fitted else fit_recipe(recipe, training, changes)
     training = training.with_classes(recipe.classes)
-    validation = open_dataset(data, "val", kind=recipe.kind, classes=asked, missing_ok=True)
+    validation = open_dataset(data, "val", kind=recipe.kind, format=format, classes=asked, missing_ok=True)
     if validation is not None:
         refuse_unknown_classes(recipe.classes, validation)
     if not fitted:

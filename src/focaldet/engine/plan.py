@@ -45,12 +45,19 @@ class Plan:
         return asdict(self)
 
 
-def plan(recipe: Recipe | str, data: str | Path, *, device: torch.device | str = "cpu", **changes: Any) -> Plan:
+def plan(
+    recipe: Recipe | str,
+    data: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    format: str | None = None,
+    **changes: Any,
+) -> Plan:
     """Say what `train` would do; writes nothing.
 
     The hours are measured: two training steps are taken on the first pictures, reading and validation not counted.
     """
-    job = prepare(recipe, data, changes)
+    job = prepare(recipe, data, changes, format=format)
     trainer = Trainer(job, Path(), find_device(device), workers=0, listener=Quiet())
     schedule = job.schedule
     total = schedule.total_steps

@@ -23,6 +23,7 @@ def train(
     data: str | Path,
     output: str | Path,
     *,
+    format: str | None = None,
     device: torch.device | str = "cpu",
     workers: int = 0,
     weights: Weights = "imagenet",
@@ -38,6 +39,7 @@ def train(
         recipe: a name of `focaldet.list_recipes()` or a Recipe.
         data: a dataset's folder or file.
         output: the run folder.
+        format: of the data, one of FORMAT_NAMES, where several fit.
         device: where to compute.
         workers: processes that read pictures beside the training.
         weights: "imagenet" for the backbone's, None for none, or a file to fine-tune: what fits is taken, class
@@ -59,7 +61,7 @@ def train(
         raise UsageError(
             f"{folder} holds a run already; add --resume to go on, --overwrite to replace it, or name another"
         )
-    job = prepare(recipe, data, changes, fitted=resume)
+    job = prepare(recipe, data, changes, fitted=resume, format=format)
     trainer = Trainer(job, folder, device, workers=workers, listener=listener, max_minutes=max_minutes)
     if not resume:
         trainer.clear()

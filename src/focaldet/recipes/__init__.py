@@ -11,8 +11,7 @@ from focaldet.recipes.small import OURS
 
 __all__ = ["RECIPES", "Recipe", "State", "get_recipe", "list_recipes"]
 
-PUBLISHED = tuple(row for row in COCO_ROWS + DOTA_ROWS + MMROTATE_ROWS if row.refine_stages == 0)
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in PUBLISHED + OURS}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in COCO_ROWS + DOTA_ROWS + MMROTATE_ROWS + OURS}
 
 
 def list_recipes() -> list[str]:

@@ -78,6 +78,7 @@ def report_run(
     folder: str | Path,
     data: str | Path,
     *,
+    format: str | None = None,
     device: torch.device | str = "cpu",
     workers: int = 0,
     listener: Listener | None = None,
@@ -88,6 +89,7 @@ def report_run(
     Args:
         folder: a finished run.
         data: the dataset it was trained on; its validation pictures are scored, if it has some.
+        format: of the data, one of FORMAT_NAMES, where several fit.
         device: where to compute.
         workers: processes that read pictures.
         listener: hears about progress.
@@ -98,7 +100,7 @@ def report_run(
     """
     folder = Path(folder)
     detector, history = load(folder, device=device), read_history(folder / "metrics.csv")
-    dataset = open_dataset(data, "val", kind=detector.recipe.kind, missing_ok=True)
+    dataset = open_dataset(data, "val", kind=detector.recipe.kind, format=format, missing_ok=True)
     if dataset is None:
         return write_report(folder, detector, None, None, history=history, title=title)
     evaluation = evaluate_detector(detector, dataset, workers=workers, listener=listener)

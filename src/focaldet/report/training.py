@@ -18,13 +18,13 @@ def train(recipe: Recipe | str, data: str | Path, output: str | Path, **options:
         recipe: a name of `focaldet.list_recipes()` or a Recipe.
         data: a dataset's folder or file.
         output: the run folder.
-        **options: those of `focaldet.engine.train.train` (device, workers, weights, resume, overwrite, max_minutes,
-            listener), and fields of the recipe to change.
+        **options: those of `focaldet.engine.train.train` (format, device, workers, weights, resume, overwrite,
+            max_minutes, listener), and fields of the recipe to change.
 
     Raises:
         FocaldetError: the data cannot be read, the folder holds a run already, or a loss is not finite.
     """
     run = train_only(recipe, data, output, **options)
-    page = {name: options[name] for name in ("device", "workers", "listener") if name in options}
+    page = {name: options[name] for name in ("format", "device", "workers", "listener") if name in options}
     report_run(run.folder, data, **page)
     return run
