@@ -28,8 +28,9 @@ from focaldet.engine.build import (
     check_precision,
     find_device,
 )
-from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights
+from focaldet.engine.checkpoint import load_recipe, load_weights
 from focaldet.engine.scenes import predict_scene
+from focaldet.engine.weights import read_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
 from focaldet.geometry.hbox import hbox_to_corners
 from focaldet.geometry.rbox import rbox_to_polygon
@@ -300,8 +301,8 @@ def load(source: Source, weights: Weights = None, device: torch.device | str = "
     if weights == "imagenet":
         load_backbone(model, imagenet_weights(recipe.backbone, recipe.style))
     elif weights is not None:
-        state, found = read_weights(weights)
-        load_strict(model, state, recipe.classes, found.classes if found else None)
+        given = read_weights(weights)
+        load_strict(model, given.state, recipe.classes, given.classes)
     elif held is not None:
         load_strict(model, held, recipe.classes, recipe.classes)
     return Detector(recipe, model.eval(), device)
@@ -318,45 +319,14 @@ def read_source(source: Source) -> tuple[Recipe, dict[str, Tensor] | None]:
         recipe = load_recipe(path / "recipe.yaml")
         return recipe, load_weights(path / "model.safetensors")[0]
     if path.is_file():
-        weights, found = read_weights(path)
-        if found is None:
-            raise FocaldetError(f"{path} holds weights without a recipe; load a recipe and give the file as weights=")
-        return found, dict(weights)
+        given = read_weights(path)
+        if given.recipe is None:
+            raise FocaldetError(
+                f"{path} holds weights of {given.dialect} without a recipe; load a recipe and give the file as weights="
+            )
+        return given.recipe, dict(given.state)
     hint = did_you_mean(str(source), RECIPES)
     raise UsageError(f"{str(source)!r} is no recipe, run folder or checkpoint{hint or '; see `focaldet recipes list`'}")
-
-
-def read_weights(weights: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Recipe | None]:
-    """Return a state dict and, where a file of ours tells it, the recipe it was trained with."""
-    if isinstance(weights, Mapping):
-        return weights, None
-    path = Path(weights)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if path.suffix == ".safetensors":
-        return load_weights(path)
-    if path.suffix == ".pt" and path.parent.name == "checkpoints":
-        state = load_checkpoint(path)
-        return state["model"], Recipe.from_dict(state["recipe"])
-    return load_foreign(path), None
-
-
-def load_foreign(path: Path) -> Mapping[str, Tensor]:
-    """Read a `.pth` of another program: a state dict, by itself or under "state_dict" or "model"."""
-    if not path.is_file():
-        raise FocaldetError(f"there is no weights file {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FocaldetError(
-            f"{path} is no file of plain tensors, or was cut short; nothing in it was executed"
-        ) from error
-    for name in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise FocaldetError(f"{path} holds no state dict")
-    return state
 
 
 def refuse_structure_changes(recipe: Recipe, changes: Mapping[str, Any], source: Source) -> None:

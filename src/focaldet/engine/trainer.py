@@ -30,13 +30,14 @@ from focaldet.engine.checkpoint import (
     save_weights,
     set_rng_state,
 )
-from focaldet.engine.detector import Detector, Weights, read_weights
+from focaldet.engine.detector import Detector, Weights
 from focaldet.engine.evaluate import Evaluation, evaluate_detector
 from focaldet.engine.history import History
 from focaldet.engine.job import Job
 from focaldet.engine.optimizer import Gradients
 from focaldet.engine.progress import Listener
 from focaldet.engine.run import Run
+from focaldet.engine.weights import read_weights
 from focaldet.errors import FocaldetError
 from focaldet.metrics.scores import Scores
 from focaldet.models.imagenet import imagenet_weights
@@ -124,8 +125,8 @@ class Trainer:
             load_backbone(self.model, imagenet_weights(self.recipe.backbone, self.recipe.style))
             self.say(f"weights: {self.recipe.backbone} from ImageNet; neck and head start anew")
         else:
-            state, found = read_weights(weights)
-            report = load_fitting(self.model, state, self.recipe.classes, found.classes if found else None)
+            given = read_weights(weights)
+            report = load_fitting(self.model, given.state, self.recipe.classes, given.classes)
             for line in report.lines():
                 self.say(line)
 

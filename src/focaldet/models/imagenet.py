@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import safetensors
 import safetensors.torch
 import timm
-import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
+from focaldet.models.neighbours import caffe2_to_timm, is_caffe2
+from focaldet.models.unpickle import read_pickled
 
 FOLDER_VARIABLE = "FOCALDET_WEIGHTS"
 BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
@@ -42,6 +43,9 @@ PUBLISHED_FILES = {
     ("resnext101_64x4d", "pytorch"): "resnext101_64x4d-ee2c6f71.pth",
 }
 """The files that the rows of the COCO table started from."""
+
+DETECTRON2_FILES = {"resnet50": ("R-50.pkl",), "resnet101": ("R-101.pkl",)}
+"""The same weights as the published caffe ones, as detectron2 hands them out."""
 
 CONNECT_SECONDS = 5.0
 
@@ -93,7 +97,7 @@ def _file_names(backbone: str, style: str) -> list[str]:
     """Return the names under which the folder may hold the weights, the published one first."""
     published = [PUBLISHED_FILES[backbone, style]] if (backbone, style) in PUBLISHED_FILES else []
     if style == "caffe":
-        return [*published, f"{backbone}_caffe.safetensors"]
+        return [*published, *DETECTRON2_FILES.get(backbone, ()), f"{backbone}_caffe.safetensors"]
     return [*published, f"{backbone}.{_tag(backbone)}.safetensors", f"{backbone}.safetensors", f"{backbone}.pth"]
 
 
@@ -143,21 +147,20 @@ def _reachable(address: str) -> bool:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a safetensors file or a `.pth` of plain tensors.
+    """Read a state dict from a safetensors file, or from a `.pth` or `.pkl` of another program.
+
+    Caffe2's names, of detectron2's `R-50.pkl`, become timm's.
 
     Raises:
         FocaldetError: the file was cut short or holds something else; nothing in it is executed.
     """
+    if path.suffix != ".safetensors":
+        state = read_pickled(path).state
+        return caffe2_to_timm(state) if is_caffe2(state) else state
     try:
-        if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise a dozen kinds
+        return dict(safetensors.torch.load_file(path))
+    except Exception as error:  # the reader raises several kinds
         raise FocaldetError(f"{path} is no complete file of weights ({error})") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise FocaldetError(f"{path} holds no state dict of plain tensors")
-    return state
 
 
 def _float32(value: Tensor) -> Tensor:

@@ -2,23 +2,49 @@
 
 A state dict is told by its keys. Ours are `backbone.body.*` (timm's names, for ResNets those of torchvision and so of
 mmdetection), `neck.lateral.i`, `neck.output.i`, `head.class_tower.i`, `head.box_tower.i`, `head.logits`, `head.deltas`.
-The variables of the original rotated program, whose arrays have another layout too, are the work of `tensorflow.py`.
+What torchvision and detectron2 have otherwise is said in `neighbours.py`; the variables of the original rotated
+program, whose arrays have another layout too, are the work of `tensorflow.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
+from focaldet.models.neighbours import (
+    DETECTRON2_KEYS,
+    DETECTRON2_SETTINGS,
+    TORCHVISION_KEYS,
+    add_unused_classes,
+    drop_unused_classes,
+    ratio_first,
+    size_first,
+)
 from focaldet.models.retinanet import RetinaNet
 from focaldet.models.tensorflow import holds_variables, variables_to_ours
 
 State = Mapping[str, Tensor]
+
+
+def _r3det_keys(alignment: str, head: str) -> tuple[tuple[str, str], ...]:
+    """Return the names of mmrotate's refine stages, whose convolutions all levels share; {i} is the stage."""
+    ours = "refine.{i}.alignment.convs.0."
+    return (
+        (f"{ours}conv_5x1.", f"{alignment}conv_5_1."),
+        (f"{ours}conv_1x5.", f"{alignment}conv_1_5."),
+        (f"{ours}conv_1x1.", f"{alignment}conv_1_1."),
+        ("refine.{i}.head.class_tower.{j}.", f"{head}cls_convs.{{j}}.conv."),
+        ("refine.{i}.head.box_tower.{j}.", f"{head}reg_convs.{{j}}.conv."),
+        ("refine.{i}.head.logits.", f"{head}retina_cls."),
+        ("refine.{i}.head.deltas.", f"{head}retina_reg."),
+    )
+
 
 KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "focaldet": (
@@ -29,6 +55,8 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
         ("head.box_tower.{i}.", "head.box_tower.{i}."),
         ("head.logits.", "head.logits."),
         ("head.deltas.", "head.deltas."),
+        ("refine.", "refine."),
+        ("inld.", "inld."),
     ),
     "mmdetection": (
         ("backbone.body.", "backbone."),
@@ -38,15 +66,37 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
         ("head.box_tower.{i}.", "bbox_head.reg_convs.{i}.conv."),
         ("head.logits.", "bbox_head.retina_cls."),
         ("head.deltas.", "bbox_head.retina_reg."),
+        *_r3det_keys("feat_refine_module.{i}.", "refine_head.{i}."),
     ),
+    "mmrotate-1.x": (
+        ("backbone.body.", "backbone."),
+        ("neck.lateral.{i}.", "neck.lateral_convs.{i}.conv."),
+        ("neck.output.{i}.", "neck.fpn_convs.{i}.conv."),
+        ("head.class_tower.{i}.", "bbox_head_init.cls_convs.{i}.conv."),
+        ("head.box_tower.{i}.", "bbox_head_init.reg_convs.{i}.conv."),
+        ("head.logits.", "bbox_head_init.retina_cls."),
+        ("head.deltas.", "bbox_head_init.retina_reg."),
+        *_r3det_keys("bbox_head_refine.{i}.feat_refine_module.", "bbox_head_refine.{i}."),
+    ),
+    "torchvision": TORCHVISION_KEYS,
+    "detectron2": DETECTRON2_KEYS,
 }
-"""For each dialect, (our prefix, its prefix); {i} is a number that stays. mmrotate 0.x and 1.x, which are built on
-mmdetection, have its names."""
+"""For each dialect, (our prefix, its prefix); {i} and {j} are numbers that stay. Of several pairs that fit the first
+counts. mmrotate, which is built on mmdetection, has its names, but for the R3Det of 1.x."""
 TENSORFLOW = "tensorflow"
 """The dialect of the original rotated program."""
 
+Layout = Callable[[State], dict[str, Tensor]]
+LAYOUTS: dict[str, tuple[Layout, Layout]] = {
+    "torchvision": (drop_unused_classes, add_unused_classes),
+    "detectron2": (ratio_first, size_first),
+}
+"""For dialects whose arrays differ from ours: what makes ours of theirs, and theirs of ours, under our names."""
+
 CLASS_KEYS = ("head.logits.weight", "head.logits.bias")
-"""Entries with a channel for every anchor and class."""
+"""How entries end that have a channel for every anchor and class."""
+MASK_KEYS = "inld.masks."
+"""How entries begin that may have a channel for the background and then one for every class."""
 COUNTER = "num_batches_tracked"
 """A batch norm's count of steps, which no fixed norm uses and many files leave out."""
 SHOWN = 6
@@ -55,7 +105,7 @@ SHOWN = 6
 
 # --- names ---
 def recognize_dialect(keys: Iterable[str]) -> str:
-    """Return the dialect that has a name for every key.
+    """Return the dialect that has names for most of the keys: for all of them, or for parts of a head among them.
 
     Raises:
         FocaldetError: the keys are those of no detector that is known here.
@@ -66,43 +116,73 @@ def recognize_dialect(keys: Iterable[str]) -> str:
     keys = list(keys)
     if holds_variables(keys):
         return TENSORFLOW
-    for dialect, table in KEYS.items():
-        patterns = [_pattern(theirs) for _, theirs in table]
-        if keys and all(any(pattern.match(key) for pattern in patterns) for key in keys):
-            return dialect
+    known = {name: [ours for key in keys if (ours := _renamed(key, _turned(KEYS[name])))] for name in KEYS}
+    best = max(known, key=lambda name: len(known[name]))  # of equals the first
+    if keys and (len(known[best]) == len(keys) or any(ours.startswith("head.") for ours in known[best])):
+        return best
     raise FocaldetError(
         f"these are no weights of a RetinaNet of {', '.join(KEYS)} or {TENSORFLOW}; their names are {shorten(keys)}"
     )
 
 
 def to_ours(state: State, dialect: str) -> dict[str, Tensor]:
-    """Give every entry of a dialect's state dict our name, and its array our layout."""
+    """Give every entry of a dialect's state dict our name, and its array our layout; one without a place keeps its own.
+
+    torchvision's channels of 91 COCO numbers become those of the 80 classes; of its other networks' the first, which is
+    the background's, goes.
+    """
     if dialect == TENSORFLOW:
         return variables_to_ours(state)
-    table = [(theirs, ours) for ours, theirs in KEYS[dialect]]
-    return {rename(key, table): value for key, value in state.items()}
+    table = _turned(KEYS[dialect])
+    named = {_renamed(key, table) or key: value for key, value in state.items() if not _unused(key, dialect)}
+    return LAYOUTS[dialect][0](named) if dialect in LAYOUTS else named
 
 
 def from_ours(state: State, dialect: str) -> dict[str, Tensor]:
-    """Give every entry of our state dict the name it has in a dialect."""
-    return {rename(key, KEYS[dialect]): value for key, value in state.items()}
+    """Give every entry of our state dict the name, and its array the layout, that it has in a dialect.
+
+    Raises:
+        FocaldetError: an entry has no place there.
+    """
+    laid = LAYOUTS[dialect][1](state) if dialect in LAYOUTS else state
+    return {rename(key, KEYS[dialect]): value for key, value in laid.items() if not _unused(key, dialect)}
+
+
+def _unused(key: str, dialect: str) -> bool:
+    """Whether an entry is none of the weights: detectron2 counts no steps, and older files of it hold settings."""
+    return dialect == "detectron2" and (key.endswith(COUNTER) or DETECTRON2_SETTINGS.fullmatch(key) is not None)
 
 
 def rename(key: str, table: Sequence[tuple[str, str]]) -> str:
     """Return a key with its prefix changed by the first (from, to) of the table that fits it.
 
+    Raises:
+        FocaldetError: none fits.
+
     >>> rename("neck.fpn_convs.3.conv.bias", [("neck.fpn_convs.{i}.conv.", "neck.output.{i}.")])
     'neck.output.3.bias'
     """
+    renamed = _renamed(key, table)
+    if renamed is None:
+        raise FocaldetError(f"{key!r} is no name of a weight that this detector has")
+    return renamed
+
+
+def _renamed(key: str, table: Sequence[tuple[str, str]]) -> str | None:
     for source, target in table:
         match = _pattern(source).match(key)
         if match:
-            return target.replace("{i}", (match.groups() or ("",))[0]) + key[match.end() :]
-    raise FocaldetError(f"{key!r} is no name of a weight that this detector has")
+            return target.format(**match.groupdict()) + key[match.end() :]
+    return None
 
 
+def _turned(table: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(theirs, ours) for ours, theirs in table]
+
+
+@functools.cache
 def _pattern(prefix: str) -> re.Pattern[str]:
-    return re.compile(re.escape(prefix).replace(re.escape("{i}"), r"(\d+)"))
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(prefix)))
 
 
 # --- a whole detector ---
@@ -154,7 +234,7 @@ def load_fitting(
     model.load_state_dict(fitting, strict=False)
     known = state_classes if joined else ()
     return LoadReport(
-        loaded=tuple(key for key in fitting if not (joined and key in CLASS_KEYS)),
+        loaded=tuple(key for key, value in fitting.items() if not (joined and _has_classes(key, value, len(classes)))),
         joined=joined,
         fresh=(
             *(key for key in ours if key not in fitting and not key.endswith(COUNTER)),
@@ -178,16 +258,30 @@ def _join_classes(
         return ()
     common = tuple(name for name in classes if name in set(state_classes))
     targets, sources = ([list(names).index(name) for name in common] for names in (classes, state_classes))
-    given = {key: theirs.pop(key) for key in CLASS_KEYS if key in theirs}
-    channels = {key: value.reshape(-1, len(state_classes), *value.shape[1:]) for key, value in given.items()}
-    values = {key: ours[key].clone() for key in channels}
-    by_class = {key: value.view(-1, len(classes), *value.shape[1:]) for key, value in values.items()}
+    wanted = [key for key, value in theirs.items() if _has_classes(key, value, len(state_classes))]
+    given = {key: theirs.pop(key) for key in wanted if key in ours and _has_classes(key, ours[key], len(classes))}
+    values = {key: ours[key].clone() for key in given}
+    channels = {key: _by_class(key, value, len(state_classes)) for key, value in given.items()}
+    by_class = {key: _by_class(key, value, len(classes)) for key, value in values.items()}
     if not common or any(by_class[key][:, :1].shape != channels[key][:, :1].shape for key in channels):
         return ()
     for key in channels:
         by_class[key][:, targets] = channels[key][:, sources].to(values[key])
+        if key.startswith(MASK_KEYS):
+            values[key][0] = given[key][0]
     theirs.update(values)
     return common
+
+
+def _has_classes(key: str, value: Tensor, num_classes: int) -> bool:
+    """Tell whether an entry of this name has channels that belong to classes."""
+    return key.endswith(CLASS_KEYS) or (key.startswith(MASK_KEYS) and len(value) == 1 + num_classes)
+
+
+def _by_class(key: str, value: Tensor, num_classes: int) -> Tensor:
+    """View the channels of classes as (anchors, classes, ...)."""
+    channels = value[1:] if key.startswith(MASK_KEYS) else value
+    return channels.reshape(-1, num_classes, *channels.shape[1:])
 
 
 def load_strict(
