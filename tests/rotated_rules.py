@@ -44,13 +44,14 @@ def rotated_entry(key: str, shape: Sequence[int]) -> Tensor:
     elif last == "running_var":
         values = np.exp(0.1 * values)
     elif len(shape) >= 2:
-        gains = {"bbox_head.retina_reg.": 0.03, "bbox_head.retina_cls.": 0.15, "neck.": 0.7}
-        gain = next((gain for prefix, gain in gains.items() if key.startswith(prefix)), math.sqrt(2))
+        last_convs = {"retina_reg.weight": 0.03, "retina_cls.weight": 0.15}
+        others = 0.7 if key.startswith("neck.") else math.sqrt(2)
+        gain = next((gain for end, gain in last_convs.items() if key.endswith(end)), others)
         values = gain / math.sqrt(math.prod(shape[1:])) * values
     elif last == "weight":
         values = (0.3 if key.endswith("bn3.weight") else 1.0) * (1 + 0.1 * values)
     else:
-        values = 0.05 * values - (2.5 if key == "bbox_head.retina_cls.bias" else 0.0)
+        values = 0.05 * values - (2.5 if key.endswith("retina_cls.bias") else 0.0)
     return torch.from_numpy(values.astype(np.float32))
 
 

@@ -1,7 +1,8 @@
-"""The losses of mmrotate's stored RetinaNets, level by level."""
+"""The losses of mmrotate's stored RetinaNets and R3Dets, level by level."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from focaldet.engine.build import build_criterion, build_model, build_stage_targets
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.geometry.rotated_iou import rotated_iou
 from focaldet.losses.criterion import Criterion
 from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes
-from focaldet.structures import StageTargets, Truth
+from focaldet.models.weights import load_strict
+from focaldet.recipes import get_recipe
+from focaldet.structures import Batch, StageTargets, Truth
 from focaldet.targets.assign import AssignRule
 from focaldet.targets.encode import build_targets, enclosing_hboxes, enclosing_rboxes
-from rotated_rules import ANGLES, rotated_network, stored_network
+from rotated_rules import ANGLES, CLASSES, rotated_entry, rotated_network, stored_network
 
 pytestmark = pytest.mark.golden
 
@@ -94,3 +98,30 @@ def test_losses_of_each_level(golden: Path, model: str) -> None:
     for ours, name in zip(losses, ("loss__loss_cls", "loss__loss_bbox"), strict=True):
         # sums of float32 answers, which differ by up to 6e-6 between machines
         np.testing.assert_allclose(ours.numpy(), stored[name], rtol=5e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        pytest.param("r3det_oc", "r3det_r50_fpn_1x_dota_oc", marks=pytest.mark.slow),
+        ("r3det_refine_oc", "r3det_refine_r50_fpn_1x_dota_oc"),
+    ],
+)
+def test_losses_of_each_level_of_r3det(golden: Path, model: str, name: str) -> None:
+    """Recorded by 1.x, where the first stage compares rboxes, and boxes are in the form "oc-negative"."""
+    recipe = get_recipe(name).replace(angle="oc-negative", anchor_angle="oc-negative", assign="rbox")
+    network, stored = build_model(recipe).eval(), stored_network(golden, model)
+    keys = json.loads((golden / "rotated" / f"model_{model}_keys.json").read_text())
+    load_strict(network, {entry["key"]: rotated_entry(entry["key"], entry["shape"]) for entry in keys}, CLASSES)
+    image, boxes, labels = (torch.from_numpy(stored[name]) for name in ("image", "gt_boxes", "gt_labels"))
+    truth = Truth(boxes, labels.long())
+    first = targets_of("retinanet_rbox_oc", truth)  # the same anchors and truth
+    batch = Batch(image, [truth], [SIZE], [SIZE], torch.ones(1, 2), [SIZE], [0], [0], ["it"], first)
+    with torch.no_grad():
+        stages = network(image)
+        for number, targets in enumerate(build_stage_targets(recipe)(stages, batch)):
+            losses = build_criterion(recipe).per_level(stages[number], targets)
+            stage = f"refine_{number - 1}" if number else "init"
+            for ours, kind in zip(losses, ("cls", "bbox"), strict=True):
+                expected = stored[f"loss__loss_{kind}_{stage}"]
+                np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-5, atol=1e-9, err_msg=f"{kind} {stage}")
