@@ -180,7 +180,8 @@ class FusedConv2d(nn.Module):
             result = torch.ops.mkldnn._convolution_pointwise(image_map, *geometry, *activation)
         else:
             fused_sum = torch.ops.mkldnn._convolution_pointwise_.binary
-            result = fused_sum(addend, image_map, *geometry, "add", 1.0, *activation)
+            behind = (None, [], None) if self.activation_name == "none" else activation
+            result = fused_sum(addend, image_map, *geometry, "add", 1.0, *behind)
         answer: Tensor = self.activation_behind(result)
         return answer
 
