@@ -45,3 +45,29 @@ def test_convert_to_a_json(command, source: Path, tmp_path: Path) -> None:  # ty
     assert "a.txt:1 reads '1 2 3 4 5 6 7 ship'; expected is" in broken.err
     assert broken.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "truth.json"]
+
+
+def test_convert_weights(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from focaldet.engine.build import build_model
+    from focaldet.engine.checkpoint import save_weights
+    from focaldet.recipes import get_recipe
+
+    small = {"backbone": "resnet18", "neck_channels": 8, "head_channels": 8, "head_convs": 1}
+    recipe = get_recipe("retinanet_r50_1x_coco").replace(**small, classes=("ship",))
+    save_weights(tmp_path / "a.safetensors", build_model(recipe).state_dict(), recipe)
+    done = command("convert", tmp_path / "a.safetensors", tmp_path / "a.pth", "--format", "mmdetection")
+    assert done.exit_code == 0
+    assert done.out.startswith(f"{tmp_path}/a.pth (mmdetection): ")
+    assert done.out.endswith(" entries of retinanet_r50_1x_coco\n")
+    unknown = command("convert", tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert unknown.exit_code == 2 and "name its recipe by --recipe" in unknown.err
+    wrong = command("convert", tmp_path / "a.pth", tmp_path / "b.safetensors", "--recipe", "retinanet_r50_1x_coco")
+    assert wrong.exit_code == 1 and "the weights do not fit the model" in wrong.err
+    split = command("convert", tmp_path / "a.pth", tmp_path / "b.safetensors", "--split", "train", "--link")
+    assert split.exit_code == 2 and "--split, --link is about data" in split.err
+
+
+def test_a_recipe_is_of_no_use_for_data(command, source: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    answer = command("convert", source, tmp_path / "yolo", "--recipe", "retinanet-small", "--format", "yolo")
+    assert answer.exit_code == 2
+    assert "--recipe says what weights are those of" in answer.err

@@ -9,20 +9,38 @@ import typer
 
 from focaldet.cli.options import Overwrite
 from focaldet.cli.verb import Answer, verb
+from focaldet.errors import UsageError
 
 if TYPE_CHECKING:
     from focaldet.engine.convert import Conversion
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".npz")
+"""Endings by which FROM or TO are known for weights; a run's folder is by those of TO."""
+
 
 @verb
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="A dataset's folder or file, in any known format.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FROM", help="A dataset's folder or file, in any known format; or weights: a run, .pth, .pkl, .npz."
+        ),
+    ],
     target: Annotated[
-        Path, typer.Argument(metavar="TO", help="A new folder; or a .json for one split's labels in COCO's form.")
+        Path,
+        typer.Argument(
+            metavar="TO",
+            help="A new folder, or a .json for one split's labels in COCO's form; of weights .safetensors, .pth, .pkl.",
+        ),
     ],
     format: Annotated[
         str | None,
-        typer.Option("--format", metavar="NAME", help="Of TO: coco, dota, yolo, yolo-obb, voc, hrsc (rotated boxes)."),
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Of TO: coco, dota, yolo, yolo-obb, voc, hrsc (rotated boxes); "
+            "of weights focaldet, mmdetection, torchvision, detectron2.",
+        ),
     ] = None,
     source_format: Annotated[
         str | None, typer.Option("--from", metavar="NAME", help="Of FROM, where it has several; also icdar.")
@@ -31,9 +49,20 @@ def convert(
         Literal["train", "val"] | None, typer.Option("--split", help="Only these pictures; otherwise all.")
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Link pictures instead of copying them.")] = False,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="NAME", help="What weights of another program are those of.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> Answer:
-    """Write a dataset in another format, with its pictures; what that format cannot hold is counted and said."""
+    """Write a dataset in another format, with its pictures; or a detector's weights as another program reads them.
+
+    What a format of data cannot hold is counted and said; weights that would compute something else are refused.
+    """
+    if target.suffix in WEIGHTS or source.suffix in WEIGHTS:
+        asked = {"--from": source_format, "--split": split, "--link": link}
+        return _convert_weights(source, target, format, recipe, overwrite, [name for name in asked if asked[name]])
+    if recipe is not None:
+        raise UsageError(f"--recipe says what weights are those of, but {source} is data")
     from focaldet.cli.progress import new_listener
     from focaldet.engine.convert import convert as run_conversion
 
@@ -48,6 +77,18 @@ def convert(
         listener=new_listener(),
     )
     return Answer(conversion.to_dict(), conversion_text(conversion))
+
+
+def _convert_weights(
+    source: Path, target: Path, format: str | None, recipe: str | None, overwrite: bool, not_for_weights: list[str]
+) -> Answer:
+    if not_for_weights:
+        raise UsageError(f"{', '.join(not_for_weights)} is about data, but {source} and {target} are weights")
+    from focaldet.engine.convert_weights import convert_weights
+
+    done = convert_weights(source, target, format, recipe=recipe, overwrite=overwrite)
+    text = f"{done.target} ({done.format}): {done.entries} entries of {done.recipe}"
+    return Answer(done.to_dict(), text)
 
 
 def conversion_text(conversion: Conversion) -> str:
