@@ -57,7 +57,6 @@ def _one_picture(
 ) -> PictureTargets:
     annotated, labels, apart = sorted_out(truth)
     boxes, wanted = enclosing_rboxes(annotated), (~apart).nonzero()[:, 0]
-    # in float64, as IoUs are: to write an angle in another form is not to round it
-    found = assign_boxes(to_rbox(anchors.double()), boxes[wanted], rule, valid=valid, ignored_boxes=boxes[apart])
+    found = assign_boxes(to_rbox(anchors), boxes[wanted], rule, valid=valid, ignored_boxes=boxes[apart])
     owners = wanted[found.truths]
     return found.positives, labels[owners], encode(boxes[owners], anchors[found.positives]), owners, found.ignored
