@@ -61,6 +61,15 @@ def test_a_detections_json(command: Any, tmp_path: Path) -> None:
     assert exit_code == 0 and "1 detections in 1 pictures" in out and "container-crane 0" in out
 
 
+def test_the_folder_that_predict_wrote(command: Any, found: Path, tmp_path: Path) -> None:
+    """Its Task 1 files say which classes were looked for, and its json where things are."""
+    found.rename(tmp_path / "task1")
+    entry = {"image": "x/P1.png", "label": 0, "class": "ship", "score": 0.25, "box": [20, 15, 20, 10, 0.0]}
+    (tmp_path / "detections.json").write_text(json.dumps([entry]))
+    exit_code, out, _ = command("submit", tmp_path, "-o", tmp_path / "task1.zip")
+    assert exit_code == 0 and "1 detections in 1 pictures" in out and "harbor 0" in out
+
+
 def test_wrong_usage_and_wrong_files(command: Any, found: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "P1.png").write_text("")
@@ -74,7 +83,7 @@ def test_wrong_usage_and_wrong_files(command: Any, found: Path, tmp_path: Path) 
         ((found, "--pictures", tmp_path / "no.txt"), 1, "no.txt: cannot be read as a list of pictures"),
         ((tmp_path / "run",), 1, "run holds a run, but no detections"),
         ((tmp_path / "odd.json",), 1, "holds no list of detections"),
-        ((tmp_path / "no.json",), 1, "cannot be read"),
+        ((tmp_path / "no.json",), 1, "no.json does not exist; name a folder that `focaldet predict` wrote"),
     ):
         exit_code, out, err = command("submit", *words, "-o", tmp_path / "task1.zip")
         assert (exit_code, out) == (code, ""), err

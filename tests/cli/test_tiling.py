@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from focaldet.data import pictures
 
 
 @pytest.fixture
@@ -24,6 +28,7 @@ def data(tmp_path: Path) -> Path:
 def test_tile(command: Any, data: Path, tmp_path: Path) -> None:
     words = ["tile", data, "--output", tmp_path / "tiles", "--tile", "64", "--overlap", "16"]
     planned = json.loads(command(*words, "--dry-run", "--json").out)
+    assert f"nothing is written to {tmp_path / 'tiles'}: 2 pictures, 12 tiles" in command(*words, "--dry-run").out
     assert not (tmp_path / "tiles").exists()
     exit_code, out, err = command(*words, "--json")
     document = json.loads(out)
@@ -65,7 +70,73 @@ def test_a_broken_picture_makes_the_exit_code_1(command: Any, data: Path, tmp_pa
     exit_code, out, err = command("tile", data, "-o", tmp_path / "tiles", "--json")
     assert exit_code == 1
     assert json.loads(out)["failed"][0]["image"].endswith("P1.png")
+    assert not [*(tmp_path / "tiles").rglob("*P1__*")] and len([*(tmp_path / "tiles").rglob("*P2__*")]) == 2
+    again = command("tile", data, "-o", tmp_path / "tiles", "--resume")
+    assert again.exit_code == 1 and "1 pictures could not be cut; mend them and add --resume" in again.out
     assert err.splitlines()[-1].startswith("focaldet: error: picture ") and "P1.png" in err.splitlines()[-1]
+
+
+def spoil_a_line(data: Path) -> None:
+    (data / "labelTxt" / "P2.txt").write_text("5 5 15 5 15 15 5 plane 0\n")
+
+
+def name_other_classes(data: Path) -> None:
+    (data / "classes.txt").write_text("ship\nplain\n")
+
+
+def double_a_name(data: Path) -> None:
+    Image.open(data / "images" / "P2.png").save(data / "images" / "P2.tif")
+
+
+def cut_the_header_off(data: Path) -> None:
+    (data / "images" / "P2.png").write_bytes((data / "images" / "P2.png").read_bytes()[:20])
+
+
+def lose_labels(data: Path) -> None:
+    (data / "labelTxt" / "P2.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (spoil_a_line, "P2.txt:1 reads '5 5 15 5 15 15 5 plane 0'; expected is x1 y1 x2 y2 x3 y3 x4 y4 class"),
+        (name_other_classes, "P1.txt:1 is of class 'plane', which the class list lacks (did you mean 'plain'?): ship"),
+        (double_a_name, "P2.tif are two pictures of the name 'P2', by which labels are joined; rename or remove one"),
+        (cut_the_header_off, "P2.png is cut off (Truncated File Read); copy or download it again"),
+        (lose_labels, "the first is P2.png; an empty file stands for a picture without objects"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    command: Any, data: Path, tmp_path: Path, spoil: Callable[[Path], None], sentence: str
+) -> None:
+    spoil(data)
+    exit_code, out, err = command("tile", data, "-o", tmp_path / "tiles")
+    assert (exit_code, out) == (1, "")
+    assert err.startswith("focaldet: error: ") and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "tiles").exists()
+
+
+def test_coordinates_outside_are_counted(command: Any, data: Path, tmp_path: Path) -> None:
+    """Wholly outside it is lost to all tiles; partly outside it is kept as it is."""
+    (data / "labelTxt" / "P2.txt").write_text(
+        "-50 5 -40 5 -40 15 -50 15 ship 0\n110.5 5 125 5 125 15 110.5 15 ship 0\n"
+    )
+    exit_code, out, _ = command("tile", data, "-o", tmp_path / "tiles", "--min-share", "0.5")
+    assert exit_code == 0
+    assert "3 objects, 2 times in tiles; in no tile: 1 (ship 1)" in out
+    assert "kept: objects that reach out of their picture: 2 (the first: " in out and "P2.txt:1)" in out
+    assert (tmp_path / "tiles" / "labelTxt" / "P2__1024__0___0.txt").read_text().startswith("110.5 5 125 5 ")
+
+
+def test_a_guard_against_giants_may_be_lifted(
+    command: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_limit", ContextVar("limit", default=10_000))  # each has 10,800 pixels
+    words = ["tile", data, "-o", tmp_path / "tiles", "--workers", "0"]
+    exit_code, _, err = command(*words)
+    assert exit_code == 1 and "add --any-size, where there is memory for it" in err
+    assert not (tmp_path / "tiles").exists()
+    assert command(*words, "--any-size").exit_code == 0
 
 
 @pytest.mark.parametrize(

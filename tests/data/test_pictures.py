@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import zlib
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from focaldet.data import pictures
 from focaldet.data.pictures import picture_to_array, read_picture, read_size
 from focaldet.errors import FocaldetError
 
@@ -139,6 +142,31 @@ def test_decompression_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     assert "has 2,500 megapixels, more than the 2,000 that are taken unasked" in message_of(path)
+
+
+def test_the_limit_may_be_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_limit", ContextVar("limit", default=599))
+    path = save(tmp_path / "a.png", Image.fromarray(RGB))  # 600 pixels
+    for lifted in (False, True):
+        with (
+            pictures.any_size(lifted),
+            contextlib.nullcontext() if lifted else pytest.raises(FocaldetError, match="--any"),
+        ):
+            assert np.array_equal(read_picture(path), RGB)
+    assert "more than the 0 that are taken unasked; add --any-size" in message_of(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("pixels", [1, 30, 70, 570, 600])
+def test_large_pictures_are_copied_in_strips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, channels: int
+) -> None:
+    monkeypatch.setattr(pictures, "STRIP", pixels)
+    expected = np.random.default_rng(0).integers(0, 256, (20, 30, channels), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(expected[:, :, 0] if channels == 1 else expected))
+    picture = read_picture(path, channels)
+    assert np.array_equal(picture, expected)
+    assert picture.flags.writeable and picture.flags.c_contiguous
 
 
 def test_text_and_empty_files_are_no_pictures(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ cuts = st.builds(
     lambda tile, overlap, rates, owner: Cut(tile, min(overlap, tile // 2), rates, owner=owner),
     st.integers(16, 60),
     st.integers(0, 30),
-    st.sampled_from([(1.0,), (0.5, 1.0), (0.25, 2.0)]),
+    st.sampled_from([(1.0,), (0.5, 1.0, 1.5), (0.25, 2.0)]),
     st.sampled_from(["centre", "share"]),
 )
 

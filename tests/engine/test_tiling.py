@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from focaldet.data import cutter
@@ -20,7 +22,7 @@ from focaldet.data.cutter import Job
 from focaldet.data.formats import open_dataset
 from focaldet.data.pictures import read_picture
 from focaldet.data.tiles import CUTS, Cut, plan_tiles
-from focaldet.engine.tiling import TileSummary, read_tiles, tile
+from focaldet.engine.tiling import Scene, TileSummary, plan, read_tiles, tile
 from focaldet.errors import FocaldetError, UsageError
 
 CUT = Cut(64, 16, pad=(124, 116, 104))
@@ -116,17 +118,65 @@ def test_pictures_alone_are_cut_too(data: Path, tmp_path: Path) -> None:
 
 
 def test_other_formats_are_cut(tmp_path: Path) -> None:
-    """COCO json, upright: a crowd becomes difficult."""
+    """COCO json, upright: a crowd becomes difficult, a blank in a name, at which labels are split, a dash."""
     scene(tmp_path / "data", "a", 70, 70, None)
     (tmp_path / "data" / "labelTxt").rmdir()
     content = {
         "images": [{"id": 1, "file_name": "a.png", "width": 70, "height": 70}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 9, 10, 10], "area": 1, "iscrowd": 1}],
-        "categories": [{"id": 1, "name": "cat"}],
+        "categories": [{"id": 1, "name": "storage tank"}],
     }
     (tmp_path / "data" / "instances_train.json").write_text(json.dumps(content))
-    quick(tmp_path / "data", tmp_path / "tiles")
-    assert (tmp_path / "tiles" / "labelTxt" / "a__64__6___6.txt").read_text() == f"{square(2, 3)} cat 1\n"
+    summary = quick(tmp_path / "data", tmp_path / "tiles")
+    assert summary.notes[-1] == "classes written with '-' for a blank: storage tank"
+    assert (tmp_path / "tiles" / "labelTxt" / "a__64__6___6.txt").read_text() == f"{square(2, 3)} storage-tank 1\n"
+    assert open_dataset(tmp_path / "tiles", "train").classes == ("storage-tank",)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [("tif", "RGB"), ("tif", "I;16"), ("bmp", "P"), ("jpg", "L"), ("png", "RGBA"), ("tif", "CMYK")]
+)
+def test_any_picture_is_cut_as_it_is_read(tmp_path: Path, suffix: str, mode: str) -> None:
+    """Sixteen bits included; without labels in its file, and with corners between pixels."""
+    scene(tmp_path / "data", "P1", 70, 90, f"{square(30.25, 40.5)} ship 0\n")
+    scene(tmp_path / "data", "P2", 70, 90, "")
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    picture = (
+        Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(pixels[..., 0] * np.uint16(257))
+    )
+    for name in ("P1", "P2"):
+        (tmp_path / "data" / "images" / f"{name}.png").unlink()
+        picture.save(tmp_path / "data" / "images" / f"{name}.{suffix}")
+    summary = quick(tmp_path / "data", tmp_path / "tiles", replace(CUT, pad=None))
+    assert (summary.scenes, summary.tiles, summary.failed) == (2, 8, [])
+    seen = read_picture(tmp_path / "data" / "images" / f"P1.{suffix}")
+    assert np.array_equal(read_picture(tmp_path / "tiles/images/P1__64__26___6.png"), seen[6:, 26:])
+    assert (tmp_path / "tiles/labelTxt/P1__64__26___6.txt").read_text() == f"{square(4.25, 34.5)} ship 0\n"
+    assert (tmp_path / "tiles/labelTxt/P2__64__26___6.txt").read_text() == ""
+
+
+@settings(max_examples=40)
+@given(st.data(), st.integers(20, 300), st.integers(20, 300), st.sampled_from(["centre", "share"]))
+def test_every_object_is_in_a_tile_or_counted(data: Any, height: int, width: int, owner: Any) -> None:
+    """Upright rectangles, whose shares are products, in tiles of three scales."""
+    numbers = st.integers(-40, 340)
+    boxes = data.draw(st.lists(st.tuples(numbers, numbers, st.integers(1, 120), st.integers(1, 120)), max_size=12))
+    polygons = np.array([[[x, y], [x + w, y], [x + w, y + h], [x, y + h]] for x, y, w, h in boxes], dtype=np.float64)
+    names = [f"c{k}" for k in range(len(boxes))]
+    where = Scene(Path("P1.png"), "train", (height, width), polygons.reshape(-1, 4, 2), names, [False] * len(boxes))
+    tiles, record = plan(where, Cut(64, 16, rates=(0.5, 1.0, 1.5), owner=owner))
+    held = {names[k] for tile in tiles for k in tile.objects.tolist()}
+    assert held | set(record["lost"]) == set(names) and not held & set(record["lost"])
+    assert sum(record["lost"].values()) + len(held) == record["objects"] == len(boxes)
+
+    def is_held(x: int, y: int, w: int, h: int, window: tuple[int, int, int, int]) -> bool:
+        x1, y1, x2, y2 = window
+        if owner == "centre":  # of the scene too
+            return x1 <= x + w / 2 <= min(x2, width) and y1 <= y + h / 2 <= min(y2, height)
+        return max(min(x + w, x2) - max(x, x1), 0) * max(min(y + h, y2) - max(y, y1), 0) >= 0.7 * w * h
+
+    for name, box in zip(names, boxes, strict=True):
+        assert (name in held) == any(is_held(*box, tile.window) for tile in tiles)
 
 
 def test_processes_write_the_same(data: Path, tmp_path: Path) -> None:

@@ -22,4 +22,5 @@ DataChanges = Annotated[
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, metavar="N", help="Processes that read pictures.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+AnySize = Annotated[bool, typer.Option("--any-size", help="Take pictures over two gigapixels.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from focaldet.cli.options import Data, DryRun, Overwrite
+from focaldet.cli.options import AnySize, Data, DryRun, Overwrite
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError, did_you_mean
 
@@ -54,7 +54,7 @@ def tile(
     workers: Annotated[
         int, typer.Option("--workers", min=0, metavar="N", help="Processes, each with a picture at a time.")
     ] = 1,
-    any_size: Annotated[bool, typer.Option("--any-size", help="Take pictures over two gigapixels.")] = False,
+    any_size: AnySize = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what a broken-off call left.")] = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -91,7 +91,8 @@ def tile(
     for _, sentence in summary.failed:
         print(f"focaldet: error: {sentence}", file=sys.stderr)
     document = {**summary.to_dict(), "cut": chosen.to_dict(), "output": str(output)}
-    return Answer(document, summary.text(), exit_code=1 if summary.failed else 0)
+    place = f"nothing is written to {output}: " if dry_run else f"{output}: "
+    return Answer(document, place + summary.text(), exit_code=1 if summary.failed else 0)
 
 
 def chosen_cut(name: str | None, like: str | None) -> Cut:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from focaldet.cli.changes import parse_changes
-from focaldet.cli.options import Data, DataChanges, Device, DryRun, Overwrite, Source, Workers
+from focaldet.cli.options import AnySize, Data, DataChanges, Device, DryRun, Overwrite, Source, Workers
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError
 
@@ -85,6 +85,7 @@ def evaluate(
     ] = None,
     device: Device = "cpu",
     workers: Workers = 0,
+    any_size: AnySize = False,
     overwrite: Overwrite = False,
 ) -> Answer:
     """Run a detector over a dataset's pictures and score it."""
@@ -92,19 +93,21 @@ def evaluate(
     if output is not None and output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; add --overwrite to replace it, or name another file")
     from focaldet.cli.progress import new_listener
+    from focaldet.data.pictures import any_size as pictures_of_any_size
     from focaldet.engine.evaluate import evaluate as run_evaluation
 
-    scores = run_evaluation(
-        source,
-        data,
-        split=split,
-        format=format,
-        device=device,
-        workers=workers,
-        output=output,
-        listener=new_listener(),
-        **fields,
-    )
+    with pictures_of_any_size(any_size):
+        scores = run_evaluation(
+            source,
+            data,
+            split=split,
+            format=format,
+            device=device,
+            workers=workers,
+            output=output,
+            listener=new_listener(),
+            **fields,
+        )
     return Answer(scores.to_dict(), scores.table())
 
 

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -71,7 +70,7 @@ def cut_picture(job: Job) -> None:
     Raises:
         FocaldetError: the picture cannot be read, has another size, or a file cannot be written.
     """
-    with any_size() if job.any_size else nullcontext():
+    with any_size(job.any_size):
         scene = read_image(job.picture, None)
     if scene.size != (job.size[1], job.size[0]):
         raise FocaldetError(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # processes that cut pictures do without torch
 
 MAX_PIXELS = 2_000_000_000
 """A picture of more is refused, but inside `any_size`: 6 GB of RGB."""
+STRIP = 2**23
+"""Pixels that are copied at once."""
 _limit: ContextVar[float] = ContextVar("limit", default=MAX_PIXELS)
 
 Picture = npt.NDArray[np.uint8]
@@ -89,9 +91,9 @@ def read_size(path: str | Path) -> Size:
 
 
 @contextlib.contextmanager
-def any_size() -> Iterator[None]:
-    """Take pictures of more than `MAX_PIXELS` inside the block."""
-    before = _limit.set(math.inf)
+def any_size(wanted: bool = True) -> Iterator[None]:
+    """Take pictures of more than `MAX_PIXELS` inside the block; only if that is wanted."""
+    before = _limit.set(math.inf if wanted else _limit.get())
     try:
         yield
     finally:
@@ -116,7 +118,7 @@ def open_picture(path: str | Path) -> Image.Image:
         image.close()
         raise FocaldetError(
             f"picture {path} has {pixels / 1e6:,.0f} megapixels, more than the {limit / 1e6:,.0f} that are taken "
-            "unasked; `focaldet tile --any-size` cuts it, where there is memory for it"
+            "unasked; add --any-size, where there is memory for it"
         )
     return image
 
@@ -146,7 +148,17 @@ def picture_to_array(image: Image.Image, channels: int = 3, name: str = "the pic
 
 
 def _as_array(image: Image.Image) -> Picture:
-    array = np.array(image)  # a copy: what Pillow hands out is read-only
+    """Return a writable copy of the pixels, made strip by strip: Pillow hands out one copy of all, through another."""
+    rows = max(STRIP // image.width, 1)
+    if image.height <= rows:
+        array = np.array(image)
+    else:
+        shape = (image.height, image.width, len(image.getbands()))
+        array = np.empty(shape if shape[2] > 1 else shape[:2], dtype=np.uint8)
+        for top in range(0, image.height, rows):
+            bottom = min(top + rows, image.height)
+            with without_limit():
+                array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return array[:, :, None] if array.ndim == 2 else array
 
 

@@ -15,12 +15,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import yaml
 
 from focaldet.data.dataset import Dataset, Floats, Format, xywh_to_polygons
 from focaldet.errors import FocaldetError
-from focaldet.geometry.polygon import polygon_to_rbox
 from focaldet.geometry.quads import measure_quads
 
 RECTANGLE = 0.999
@@ -183,6 +181,10 @@ def _write_xml(dataset: Dataset, names: Sequence[str], root: Path, rotated: bool
     """Write VOC's xml: a `bndbox` of pixel numbers counted from 1, or a `robndbox` with its angle in radians."""
     folder, lists = _folder(root / "Annotations"), _folder(root / "ImageSets/Main")
     if rotated:
+        import torch  # which no other format needs
+
+        from focaldet.geometry.polygon import polygon_to_rbox
+
         corners = torch.from_numpy(_polygons(dataset).reshape(-1, 8))
         boxes = polygon_to_rbox(corners).numpy()
     else:

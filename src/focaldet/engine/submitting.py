@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def submit(
     """Write detections as the zip for Task 1 of DOTA's server.
 
     Args:
-        source: a folder with Task 1 files, one with the detections.json of `focaldet predict`, or such a json.
+        source: a folder with Task 1 files, one that `focaldet predict` wrote, or its detections.json.
         output: the zip.
         merge: bring tiles back to their scenes first, with one IoU ("0.1") or by the thresholds of that name.
         version: of DOTA; None: by the classes.
@@ -105,7 +105,13 @@ def merge_rule(text: str) -> MergeRule:
 
 
 def read_found(source: Path) -> DetectionTable:
-    """Read what was detected: Task 1 files of a folder, or a detections json, by itself or in a folder."""
+    """Read what was detected: Task 1 files of a folder, or a detections json, by itself or in a folder.
+
+    The folders of `focaldet predict` may hold Task 1 files beside the json, in task1. These tell which classes were
+    looked for, found or not; the json has more digits.
+    """
+    if not source.exists():
+        raise FocaldetError(f"{source} does not exist; name a folder that `focaldet predict` wrote, or Task 1 files")
     if source.is_dir() and task1_files(source):
         return read_task1(source)
     path = source / "detections.json" if source.is_dir() else source
@@ -118,7 +124,9 @@ def read_found(source: Path) -> DetectionTable:
     entries = read_json(path)
     if not isinstance(entries, list):
         raise FocaldetError(f"{path}: holds no list of detections; is it another kind of json?")
-    return read_own_entries(entries, str(path))
+    table = read_own_entries(entries, str(path))
+    looked_for = (file.stem.removeprefix("Task1_") for file in task1_files(path.parent / "task1"))
+    return replace(table, classes=tuple(dict.fromkeys([*table.classes, *looked_for])))
 
 
 def picture_names(place: Path) -> list[str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +27,7 @@ from focaldet.data.listing import SUFFIXES, NoSplitError, pictures_in, with_own_
 from focaldet.data.pictures import any_size as pictures_of_any_size
 from focaldet.data.pictures import read_size
 from focaldet.data.tiles import MANIFEST, Cut, label_text, objects_of_tiles, plan_tiles, tile_name
+from focaldet.data.writers import dota_names, what_classes_lose
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.results.dota import is_tile
@@ -122,6 +122,8 @@ class TileSummary:
             f"{self.objects:,} objects, {self.copies:,} times in tiles; in no tile: {self.lost.total():,}"
             + (f" ({lost})" if lost else ""),
         ]
+        if self.failed:
+            lines.append(f"{len(self.failed):,} pictures could not be cut; mend them and add --resume")
         return "\n".join([*lines, *self.notes])
 
 
@@ -158,10 +160,10 @@ def tile(
         UsageError: the folder holds tiles already, or something else.
         FocaldetError: the data cannot be read, two pictures have one name, or the tiles there are of another cut.
     """
-    with pictures_of_any_size() if any_size else nullcontext():
+    with pictures_of_any_size(any_size):
         scenes, classes, notes = find_scenes(Path(data))
     if dry_run:
-        return _summed([_plan(scene, cut)[1] for scene in scenes], notes)
+        return _summed([plan(scene, cut)[1] for scene in scenes], notes)
     folder = TileFolder(Path(output), {"version": VERSION, "cut": cut.to_dict(), "format": format, "headers": headers})
     records = folder.open(resume=resume, overwrite=overwrite)
     listener = listener or Quiet()
@@ -172,7 +174,7 @@ def tile(
     def jobs() -> Iterator[Job]:
         for scene in scenes:
             if scene.name not in records:
-                tiles, planned[str(scene.path)] = _plan(scene, cut)
+                tiles, planned[str(scene.path)] = plan(scene, cut)
                 yield folder.job(scene, tiles, cut, any_size)
 
     failed = []
@@ -210,8 +212,9 @@ def find_scenes(data: Path) -> tuple[list[Scene], tuple[str, ...], list[str]]:
         known = {scene.path for scene in scenes}  # a COCO json without a split is each
         scenes += [scene for scene in _scenes_of(datasets[-1]) if scene.path not in known]
     with_own_names([scene.path for scene in scenes])
-    classes = tuple(dict.fromkeys(name for dataset in datasets for name in dataset.classes))
-    return scenes, classes, [dataset.describe() for dataset in datasets]
+    named = tuple(dict.fromkeys(name for dataset in datasets for name in dataset.classes))
+    notes = [dataset.describe() for dataset in datasets] + what_classes_lose(named, range(len(named)), "dota")
+    return scenes, tuple(dota_names(named)), notes
 
 
 def _only_pictures(data: Path) -> bool:
@@ -224,15 +227,15 @@ def _only_pictures(data: Path) -> bool:
 
 def _scenes_of(dataset: Dataset) -> Iterator[Scene]:
     polygons = dataset.corners.astype(np.float64) if dataset.polygons is None else dataset.polygons
-    difficult = dataset.difficult | dataset.crowd
+    difficult, classes = dataset.difficult | dataset.crowd, dota_names(dataset.classes)
     for index, (start, end) in enumerate(pairwise(dataset.starts.tolist())):
         height, width = dataset.sizes[index].tolist()
-        names = [dataset.classes[label] for label in dataset.labels[start:end].tolist()]
+        names = [classes[label] for label in dataset.labels[start:end].tolist()]
         path, flags = dataset.path(index), difficult[start:end].tolist()
         yield Scene(path, dataset.split, (height, width), polygons[start:end], names, flags)
 
 
-def _plan(scene: Scene, cut: Cut) -> tuple[list[Tile], Record]:
+def plan(scene: Scene, cut: Cut) -> tuple[list[Tile], Record]:
     """Return the tiles of a scene that are written, and what the manifest says of it."""
     windows, tiles = plan_tiles(scene.size, cut), []
     lost = np.ones(len(scene.names), dtype=np.bool_)

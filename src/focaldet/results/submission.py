@@ -88,7 +88,8 @@ def _classes_of(table: DetectionTable, version: str | None, allow_missing: bool)
     if missing and not allow_missing:
         raise FocaldetError(
             f"nothing is said of {', '.join(missing)}, of the {len(known)} classes of DOTA {chosen}; add "
-            f"Task1_{missing[0]}.txt, if only an empty one, or allow missing classes"
+            f"Task1_{missing[0]}.txt, if only an empty one (`focaldet predict --format task1` writes them), or allow "
+            "missing classes by --allow-missing"
         )
     return known
 
