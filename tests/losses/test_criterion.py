@@ -15,6 +15,7 @@ from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.geometry.rotated_iou import rotated_iou_aligned
 from focaldet.losses.criterion import EPSILON, BoxLoss, Criterion, rows_by_level
 from focaldet.losses.focal import focal_loss
+from focaldet.losses.mask import mask_loss
 from focaldet.structures import StageOutput, StageTargets
 
 COUNTS, CLASSES, BATCH = (24, 9, 3), 5, 2
@@ -235,3 +236,41 @@ def test_every_loss_of_rboxes_without_truth(box_loss: BoxLoss) -> None:
     losses["loss"].backward()
     assert losses["box"].item() == 0 and losses["class"].isfinite()
     assert all(deltas.grad is not None and deltas.grad.eq(0).all() for deltas in stage.deltas)
+
+
+def _with_masks(stage: StageOutput) -> StageOutput:
+    generator = torch.Generator().manual_seed(3)
+    return replace(stage, extra={"mask_logits": [torch.randn(BATCH, 1 + CLASSES, 4, 6, generator=generator)]})
+
+
+def test_each_stage_is_normalized_by_its_own_positives() -> None:
+    few = _targets([3, 24], [])
+    losses = Criterion(box_weight=2.0)([_stage(), _stage(1), _stage(2)], [SOME, few, SOME])
+    for number, targets in enumerate([SOME, few, SOME]):
+        prefix = f"refine{number}_" if number else ""
+        by_class, by_box = Criterion(box_weight=2.0).per_level(_stage(number), targets)
+        torch.testing.assert_close(losses[prefix + "class"], by_class.sum())
+        torch.testing.assert_close(losses[prefix + "box"], by_box.sum())
+    torch.testing.assert_close(losses["loss"], sum(value for name, value in losses.items() if name != "loss"))
+
+
+def test_a_semantic_branch_adds_the_loss_of_masks() -> None:
+    stage, masks = _with_masks(_stage(1)), [torch.randint(0, 1 + CLASSES, (BATCH, 4, 6))]
+    losses = Criterion()([_stage(), stage], [SOME, replace(SOME, masks=masks)])
+    assert list(losses) == ["class", "box", "refine1_class", "refine1_box", "mask", "loss"]
+    torch.testing.assert_close(losses["mask"], mask_loss(stage.extra["mask_logits"], masks))
+    rest = sum(losses[name] for name in ("class", "box", "refine1_class", "refine1_box"))
+    torch.testing.assert_close(losses["loss"], rest + losses["mask"])
+
+
+def test_a_semantic_branch_without_masks_is_refused() -> None:
+    with pytest.raises(FocaldetError, match="its targets have no masks"):
+        Criterion()([_with_masks(_stage())], [SOME])
+
+
+def test_a_stage_without_positives_costs_no_boxes() -> None:
+    stages = [_stage(), _stage(1)]
+    losses = Criterion()(stages, [SOME, _targets([], [5])])
+    assert losses["refine1_box"].item() == 0 and losses["refine1_class"] > 0
+    losses["loss"].backward()
+    assert all(level.grad is not None and not level.grad.any() for level in stages[1].deltas)
