@@ -22,7 +22,7 @@ from focaldet.models.anchors import COCO_ANCHORS, original_upright
 from focaldet.models.inference import FusedConv2d, FusedRefineConvs, prepare_for_inference
 from focaldet.models.r3det import FARTHEST, LEAST_SIDE, R3Det, best_boxes, build_r3det, decode_within
 from focaldet.models.retinanet import build_retinanet
-from focaldet.models.weights import load_strict
+from focaldet.models.weights import from_ours, load_fitting, load_strict, recognize_dialect, to_ours
 from focaldet.structures import StageOutput
 from rotated_rules import CLASSES, rotated_entry
 from tf_rules import BOXES_ATOL, DELTAS_ATOL, FEATURES_ATOL, LOGITS_ATOL
@@ -350,6 +350,30 @@ def test_a_network_travels() -> None:
     network = small(refine_stages=1)
     assert copy.deepcopy(network).coder == CODER
     assert list(network.state_dict())[-1] == "refine.0.head.deltas.bias"
+
+
+@pytest.mark.parametrize("dialect", ["focaldet", "mmdetection", "mmrotate-1.x"])
+def test_names_of_other_programs_come_back(dialect: str) -> None:
+    state = small(refine_stages=2, refine_convs="shared").state_dict()
+    renamed = from_ours(state, dialect)
+    assert recognize_dialect(renamed) == dialect
+    assert list(to_ours(renamed, dialect)) == list(state)
+
+
+def test_classes_are_joined_by_name_in_all_heads_and_in_the_masks() -> None:
+    source, target = small(seed=1, inld=(1,) * 5), small(inld=(1,) * 5)
+    fresh = copy.deepcopy(target.state_dict())
+    report = load_fitting(target, source.state_dict(), ("ship", "car", "dog"), ("car", "person", "ship"))
+    assert report.joined == ("ship", "car") and "class dog" in report.fresh
+    old, new = source.state_dict(), target.state_dict()
+    for key, kinds in (("head.logits.weight", 21), ("refine.0.head.logits.weight", 1)):
+        theirs, ours, before = (state[key].view(kinds, 3, -1) for state in (old, new, fresh))
+        assert torch.equal(ours[:, [0, 1]], theirs[:, [2, 0]]) and torch.equal(ours[:, 2], before[:, 2]), key
+    for number in range(5):
+        theirs, ours, before = (state[f"inld.masks.{number}.weight"] for state in (old, new, fresh))
+        assert torch.equal(ours[:3], theirs[[0, 3, 1]]) and torch.equal(ours[3], before[3])
+    binary = small(inld=(1,) * 5, inld_masks="binary")
+    load_fitting(binary, small(seed=1, inld=(1,) * 5, inld_masks="binary").state_dict(), tuple("abc"), tuple("abd"))
 
 
 def test_arguments_that_do_not_go_together_are_refused() -> None:

@@ -115,13 +115,13 @@ def test_trainable_parameters_are_those_of_the_specification(size: str) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("case", tf_rules.MODELS)
+@pytest.mark.parametrize("case", [*tf_rules.MODELS, *tf_rules.REFINED])
 def test_every_variable_has_its_own_place_and_what_learns_is_the_same(golden: Path, case: str) -> None:
     described = json.loads((golden / "tf" / "vars" / f"{case}.json").read_text())
     variables = {name: torch.empty(entry["shape"], device="meta") for name, entry in described["variables"].items()}
     assert recognize_dialect(variables) == "tensorflow"
     with torch.device("meta"):
-        network = build_retinanet(**tf_rules.MODELS[case])
+        network = tf_rules.build_network(case)
     entries = {key: value.shape for key, value in network.state_dict().items() if "num_batches" not in key}
     assert {key: value.shape for key, value in variables_to_ours(variables).items()} == entries
     learning = {key for key, value in network.named_parameters() if value.requires_grad}
