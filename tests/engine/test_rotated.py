@@ -16,11 +16,11 @@ import torch
 import focaldet
 from focaldet.data.formats import open_dataset
 from focaldet.engine.evaluate import evaluate, evaluate_detector
+from focaldet.engine.plan import plan
 from focaldet.engine.predict import predict_folder
 from focaldet.engine.run import Run
 from focaldet.engine.train import train
-from focaldet.recipes import State
-from focaldet.recipes.dota import ROWS
+from focaldet.recipes import State, get_recipe
 from focaldet.structures import Truth
 
 TINY = {"epochs": 1, "batch": 2, "normalize_over": 2, "sizes": ((96, 64),), "test_size": (96, 64), "augment": ("flip",)}
@@ -138,11 +138,32 @@ def test_losses_take_rboxes_and_polygons_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "state"), [(2, "published"), (6, "fixed"), (7, "published"), (7, "clean"), (8, "fixed"), (10, "published")]
+    ("name", "state"),
+    [
+        ("retinanet-h_r50d_1x_dota", "published"),
+        ("retinanet-h_r50d_1x_dota_atan", "fixed"),
+        ("retinanet-h_r50d_1x_dota_180", "published"),
+        ("retinanet-r_r50d_1x_dota", "fixed"),
+        ("retinanet-r_r50d_1x_dota_iou", "published"),
+        ("rotated_retinanet_hbb_r50_fpn_1x_dota_oc", "published"),
+        ("rotated_retinanet_obb_r50_fpn_1x_dota_le135", "published"),
+    ],
 )
-def test_a_row_of_the_table_takes_a_step(data: Path, tmp_path: Path, row: int, state: State) -> None:
-    recipe = next(recipe for recipe in ROWS if recipe.row == row).at(state)
+def test_a_published_recipe_takes_a_step(data: Path, tmp_path: Path, name: str, state: State) -> None:
+    recipe = get_recipe(name, state)
+    small = {"backbone": "resnet18d" if recipe.row else "resnet18", "neck_channels": 32, "head_channels": 32}
     size = {"sizes": ((64, 64),), "test_size": (64, 64), "epochs": 1}
-    run = train(recipe.replace(backbone="resnet18d", **size), data, tmp_path / "run", weights=None)
-    assert run.steps == 4 and run.scores is not None
+    run = train(recipe.replace(**small, **size), data, tmp_path / "run", weights=None)
+    assert run.steps == 4 / recipe.batch and run.scores is not None
     assert run.recipe.quirks == recipe.quirks
+
+
+def test_a_row_is_planned_on_own_data(data: Path) -> None:
+    """The row keeps its batch and rates; steps, drops and warm-up follow the data, and it is said."""
+    planned = plan("retinanet-h_r50d_1x-8gpu_dota", data, sizes=((64, 64),), backbone="resnet18d", head_channels=32)
+    assert (planned.pictures, planned.batch, planned.steps_per_epoch, planned.steps) == (4, 8, 1, 20)
+    assert planned.rates[0] == pytest.approx(5e-5) and planned.rates[10] == 5e-4
+    assert planned.rates[19] == pytest.approx(5e-6)
+    said = " ".join(planned.notes)
+    assert "2 of the data instead of the recipe's 15" in said and "instead of 27,000" in said
+    assert "warm-up of 2 steps" in said
