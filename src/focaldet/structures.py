@@ -126,6 +126,7 @@ class AnchorGrid:
             the hboxes of `shapes` as rboxes in the angle form of the recipe. None: `shapes` are assigned and coded.
             A function: what makes them of the assigned ones at their places, where the rounding there is to count.
         written: what `level` and `at` do to anchors at their places, (N, D) to (N, 5); None: nothing.
+        steps: pixels between places along (y, x), one pair a level, where they are not `strides` on both axes.
     """
 
     shapes: tuple[Tensor, ...]
@@ -135,6 +136,7 @@ class AnchorGrid:
     start: float = 0.0
     coded: tuple[Tensor, ...] | Callable[[Tensor], Tensor] | None = None
     written: Callable[[Tensor], Tensor] | None = None
+    steps: tuple[Size, ...] | None = None
 
     @property
     def rotated(self) -> bool:
@@ -151,12 +153,17 @@ class AnchorGrid:
         """Centre of the first place of each level, x and y alike, in pixels."""
         return tuple(self.offset * stride + self.start for stride in self.strides)
 
+    @property
+    def places_apart(self) -> tuple[Size, ...]:
+        """Pixels between places along (y, x), one pair a level."""
+        return self.steps or tuple((stride, stride) for stride in self.strides)
+
     def level(self, index: int) -> Tensor:
         """Return the (h * w * K, D) float32 anchors of one level, in the frame `input`."""
-        (height, width), stride, start = self.sizes[index], self.strides[index], self.starts[index]
-        shapes = self.shapes[index]
-        x = torch.arange(width, device=shapes.device, dtype=torch.float32) * stride + start
-        y = torch.arange(height, device=shapes.device, dtype=torch.float32) * stride + start
+        (height, width), start, shapes = self.sizes[index], self.starts[index], self.shapes[index]
+        step_y, step_x = self.places_apart[index]
+        x = torch.arange(width, device=shapes.device, dtype=torch.float32) * step_x + start
+        y = torch.arange(height, device=shapes.device, dtype=torch.float32) * step_y + start
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([grid_x, grid_y], dim=-1)
         return self._written(_moved(shapes, centres[:, :, None]).reshape(-1, shapes.shape[1]))
@@ -177,8 +184,8 @@ class AnchorGrid:
         number = numbers - (counts.cumsum(0) - counts)[level]
         place, kind = number // kinds[level], number % kinds[level]
         centres = torch.stack([place % widths[level], place // widths[level]], dim=-1).float()
-        strides, starts = torch.tensor(self.strides, device=device).float(), torch.tensor(self.starts, device=device)
-        centres = centres * strides[level, None] + starts[level, None]
+        steps, starts = torch.tensor(self.places_apart, device=device).float(), torch.tensor(self.starts, device=device)
+        centres = centres * steps[level].flip(1) + starts[level, None]
         shapes = torch.cat(self.shapes).to(device)[(kinds.cumsum(0) - kinds)[level] + kind]
         return self._written(_moved(shapes, centres))
 

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
+from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
 from focaldet.errors import FocaldetError
 from focaldet.geometry.coders import decode_hbox, encode_hbox
 from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.geometry.rotated_iou import rotated_iou_aligned
 from focaldet.losses.box import (
-    giou_loss,
+    OVERLAPS,
     iou_smooth_l1_loss,
     l1_loss,
+    overlap_loss,
     smooth_l1_atan_loss,
     smooth_l1_loss,
     smooth_l1_one_sided_loss,
@@ -62,24 +65,31 @@ def test_iou_smooth_l1_follows_the_iou_in_size_and_smooth_l1_in_direction() -> N
     )
 
 
-def test_giou_equals_an_independent_library() -> None:
+LIBRARY = {"giou": generalized_box_iou_loss, "diou": distance_box_iou_loss, "ciou": complete_box_iou_loss}
+
+
+@pytest.mark.parametrize("form", ["giou", "diou", "ciou"])
+def test_overlaps_equal_an_independent_library(form: Literal["giou", "diou", "ciou"]) -> None:
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(9, 2, generator=generator, dtype=torch.float64) * 90
     anchors = torch.cat([corner, corner + 20], 1)
     deltas, targets = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64).mul(0.5).unbind()
-    expected = generalized_box_iou_loss(decode_hbox(deltas, anchors), decode_hbox(targets, anchors), "sum")
-    torch.testing.assert_close(
-        giou_loss(deltas, targets, anchors), expected
-    )  # its 1e-7 in the denominator is no matter
-    assert torch.autograd.gradcheck(lambda d: giou_loss(d, targets, anchors), (deltas.requires_grad_(),))
+    boxes, truths = decode_hbox(deltas, anchors), decode_hbox(targets, anchors)
+    expected = LIBRARY[form](boxes, truths, "sum")
+    torch.testing.assert_close(overlap_loss(boxes, truths, form), expected)  # its 1e-7 in denominators is no matter
+    if form != "ciou":  # whose weight is taken for a constant
+        assert torch.autograd.gradcheck(lambda some: overlap_loss(some, truths, form), (boxes.requires_grad_(),))
+    boxes = boxes.detach().requires_grad_()
+    (ours,) = torch.autograd.grad(overlap_loss(boxes, truths, form), boxes)
+    (theirs,) = torch.autograd.grad(LIBRARY[form](boxes, truths, "sum"), boxes)
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_a_right_answer_costs_nothing() -> None:
     anchors, boxes = torch.tensor([[0.0, 0.0, 32.0, 32.0]]), torch.tensor([[4.0, 2.0, 40.0, 30.0]])
     targets = encode_hbox(boxes, anchors)
-    assert (
-        l1_loss(targets, targets) == smooth_l1_loss(targets, targets, 0.1) == giou_loss(targets, targets, anchors) == 0
-    )
+    assert l1_loss(targets, targets) == smooth_l1_loss(targets, targets, 0.1) == 0
+    assert overlap_loss(boxes, boxes, "giou") == overlap_loss(boxes, boxes, "ciou") == 0
 
 
 def test_without_positives_the_loss_is_zero_and_in_the_graph() -> None:
@@ -89,7 +99,7 @@ def test_without_positives_the_loss_is_zero_and_in_the_graph() -> None:
         smooth_l1_loss(deltas, none, 0.1),
         smooth_l1_one_sided_loss(deltas, none, 0.1),
         iou_smooth_l1_loss(deltas, none, 0.1, none[:, 0]),
-        giou_loss(deltas, none, none),
+        *(overlap_loss(deltas, none, form) for form in OVERLAPS),
     ):
         assert loss.item() == 0 and loss.requires_grad
 

@@ -36,13 +36,16 @@ def encode_hbox(boxes: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([(centre - anchor_centre) / anchor_size, (size / anchor_size).log()], dim=-1)
 
 
-def decode_hbox(deltas: Tensor, anchors: Tensor, max_log_scale: float = MAX_LOG_SCALE) -> Tensor:
+def decode_hbox(
+    deltas: Tensor, anchors: Tensor, max_log_scale: float = MAX_LOG_SCALE, min_log_scale: float | None = None
+) -> Tensor:
     """Turn the deltas that a head predicts into hboxes; undoes `encode_hbox`, up to the clamp.
 
     Args:
         deltas: (..., 4) dx, dy, dw, dh without unit.
         anchors: (..., 4) hboxes, in any frame.
-        max_log_scale: dw and dh are clamped to plus or minus this; dx and dy are free.
+        max_log_scale: dw and dh are clamped to this from above; dx and dy are free.
+        min_log_scale: and to this from below; None: to minus `max_log_scale`.
 
     Returns:
         (..., 4) hboxes in that frame, not clipped; at least float32.
@@ -51,6 +54,7 @@ def decode_hbox(deltas: Tensor, anchors: Tensor, max_log_scale: float = MAX_LOG_
     check_hboxes(anchors, "anchors")
     deltas, anchors = in_full_precision(deltas), in_full_precision(anchors)
     anchor_centre, anchor_size = (anchors[..., :2] + anchors[..., 2:]) * 0.5, anchors[..., 2:] - anchors[..., :2]
-    log_scale = deltas[..., 2:].clamp(-max_log_scale, max_log_scale)  # exp of an untrained output overflows
+    least = -max_log_scale if min_log_scale is None else min_log_scale
+    log_scale = deltas[..., 2:].clamp(least, max_log_scale)  # exp of an untrained output overflows
     centre, half = anchor_centre + anchor_size * deltas[..., :2], anchor_size * log_scale.exp() * 0.5
     return torch.cat([centre - half, centre + half], dim=-1)

@@ -6,6 +6,7 @@ so float32 boxes are computed in float32, and the union is floored at `MIN_UNION
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -59,6 +60,33 @@ def hbox_giou_aligned(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     low, high = torch.minimum(boxes1[:, :2], boxes2[:, :2]), torch.maximum(boxes1[:, 2:], boxes2[:, 2:])
     hull = area_hbox(torch.cat([low, high], dim=-1))
     return overlap / union.clamp(min=MIN_UNION) - (hull - union) / hull.clamp(min=MIN_UNION)
+
+
+def hbox_diou_aligned(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Return the distance IoU (N,) of aligned hboxes (N, 4): IoU minus how far apart their centres are.
+
+    The square of the distance, over that of the enclosing box's diagonal (Zheng et al. 2020, arXiv:1911.08287).
+    """
+    boxes1, boxes2 = _checked(boxes1, boxes2)
+    _check_aligned(boxes1, boxes2)
+    low, high = torch.minimum(boxes1[:, :2], boxes2[:, :2]), torch.maximum(boxes1[:, 2:], boxes2[:, 2:])
+    apart = (boxes1[:, :2] + boxes1[:, 2:] - boxes2[:, :2] - boxes2[:, 2:]) / 2
+    share = apart.square().sum(1) / (high - low).square().sum(1).clamp(min=MIN_UNION)
+    return hbox_iou_aligned(boxes1, boxes2) - share
+
+
+def hbox_ciou_aligned(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Return the complete IoU (N,) of aligned hboxes (N, 4): the distance IoU minus how unlike their shapes are.
+
+    Of the weight of that last term no gradient is taken (Zheng et al. 2020, arXiv:1911.08287, section 3.3).
+    """
+    boxes1, boxes2 = _checked(boxes1, boxes2)
+    _check_aligned(boxes1, boxes2)
+    angles = [torch.atan((boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1])) for boxes in (boxes1, boxes2)]
+    unlike = 4 / math.pi**2 * (angles[0] - angles[1]).square()
+    with torch.no_grad():
+        weight = unlike / (1 - hbox_iou_aligned(boxes1, boxes2) + unlike).clamp(min=MIN_UNION)
+    return hbox_diou_aligned(boxes1, boxes2) - weight * unlike
 
 
 def _overlap(boxes1: Tensor, boxes2: Tensor) -> Tensor:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focaldet.geometry.coders import decode_hbox
 from focaldet.geometry.hbox import in_full_precision
-from focaldet.geometry.iou import hbox_giou_aligned
+from focaldet.geometry.iou import hbox_ciou_aligned, hbox_diou_aligned, hbox_giou_aligned
 from focaldet.geometry.rotated_coders import atan_form
 
 IoUForm = Literal["log", "exp"]
+OverlapForm = Literal["giou", "diou", "ciou"]
+
+OVERLAPS: dict[OverlapForm, Callable[[Tensor, Tensor], Tensor]] = {
+    "giou": hbox_giou_aligned,
+    "diou": hbox_diou_aligned,
+    "ciou": hbox_ciou_aligned,
+}
 
 EPSILON = 1e-5
 """Added by the original program to the smooth L1 that IoU-smooth L1 divides by."""
@@ -84,9 +91,13 @@ def iou_smooth_l1_loss(
     return (each * (wanted / (each.detach() + EPSILON)).to(each.dtype)).sum()
 
 
-def giou_loss(deltas: Tensor, targets: Tensor, anchors: Tensor) -> Tensor:
-    """Sum 1 - GIoU over the boxes that deltas (P, 4) and targets (P, 4) mean, seen from anchors (P, 4) in any frame.
+def overlap_loss(boxes: Tensor, truths: Tensor, form: OverlapForm) -> Tensor:
+    """Sum 1 - GIoU, 1 - DIoU or 1 - CIoU over hboxes (P, 4) and those that they should be, (P, 4), in any frame.
 
-    Rezatofighi et al. 2019, arXiv:1902.09630.
+    Rezatofighi et al. 2019, arXiv:1902.09630; Zheng et al. 2020, arXiv:1911.08287.
+
+    >>> import torch
+    >>> overlap_loss(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[2.0, 0.0, 6.0, 4.0]]), "giou")
+    tensor(0.6667)
     """
-    return (1 - hbox_giou_aligned(decode_hbox(deltas, anchors), decode_hbox(targets, anchors))).sum()
+    return (1 - OVERLAPS[form](boxes, truths)).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -15,20 +15,30 @@ from focaldet.geometry.coders import decode_hbox
 from focaldet.geometry.iou import hbox_iou_aligned
 from focaldet.geometry.rotated_iou import rotated_iou_aligned
 from focaldet.losses.box import (
+    OVERLAPS,
     IoUForm,
-    giou_loss,
     iou_smooth_l1_loss,
     l1_loss,
+    overlap_loss,
     smooth_l1_atan_loss,
     smooth_l1_loss,
     smooth_l1_one_sided_loss,
 )
 from focaldet.losses.focal import focal_loss
 from focaldet.losses.mask import mask_loss
+from focaldet.losses.normalizer import MovingAverage, Normalizer, stage_of, targets_of
 from focaldet.structures import StageOutput, StageTargets
 
 BoxLoss = Literal[
-    "l1", "smooth_l1", "smooth_l1_one_sided", "smooth_l1_atan", "iou_smooth_l1", "iou_smooth_l1_exp", "giou"
+    "l1",
+    "smooth_l1",
+    "smooth_l1_one_sided",
+    "smooth_l1_atan",
+    "iou_smooth_l1",
+    "iou_smooth_l1_exp",
+    "giou",
+    "diou",
+    "ciou",
 ]
 Decode = Callable[[Tensor, Tensor], Tensor]
 """(deltas, anchors) -> boxes: hboxes (P, 4), or public rboxes (P, 5)."""
@@ -50,19 +60,23 @@ FARTHEST = 1e9
 class Criterion:
     """The losses of RetinaNet and of whatever refines it (Lin et al. 2017, arXiv:1708.02002, section 4.1).
 
-    The losses of classes and boxes are sums over the batch divided by its positives, where a picture without any counts
-    as one: those of each stage, by its own. All stages count alike.
+    The losses of classes and boxes are sums over the batch divided by a normalizer: those of each stage, by its own.
+    All stages count alike.
 
     Attributes:
         alpha: focal loss's weight of the class that is there.
         gamma: focal loss's fading of easy elements.
-        box_loss: on the deltas of positives, on the boxes they mean ("giou", upright ones), or on both: the size from
-            the IoU of the boxes and the direction from the deltas ("iou_smooth_l1", "iou_smooth_l1_exp").
+        box_loss: on the deltas of positives, on the boxes they mean ("giou", "diou", "ciou", upright ones), or on both:
+            the size from the IoU of the boxes and the direction from the deltas ("iou_smooth_l1", "iou_smooth_l1_exp").
         box_beta: where smooth L1 turns from square to straight.
         box_weight: factor on the box loss.
         iou_floor: smallest IoU that "iou_smooth_l1" believes; with 0, a box that misses its truth makes the loss
             infinite, as in the original program.
         decode: what the deltas of the stages mean, where the box loss looks at boxes.
+        normalizer: "batch" is the positives of the batch, where a picture without any counts as one; "picture" those of
+            each picture by itself, at least one, and then the mean over pictures (torchvision); "moving" an average
+            over batches of the positives of each, at least one (detectron2).
+        average: the numbers that "moving" keeps from batch to batch.
     """
 
     alpha: float = 0.25
@@ -72,6 +86,8 @@ class Criterion:
     box_weight: float = 1.0
     iou_floor: float = 1e-6
     decode: Decode = decode_hbox
+    normalizer: Normalizer = "batch"
+    average: MovingAverage = field(default_factory=MovingAverage, compare=False)
 
     def __post_init__(self) -> None:
         if not (0 <= self.alpha <= 1 and self.gamma >= 0 and self.box_beta >= 0):
@@ -108,9 +124,17 @@ class Criterion:
 
     def per_level(self, stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
         """Return the class losses (L,) and box losses (L,) of each level of one stage, normalized and weighted."""
+        pictures = len(stage.logits[0])
+        if self.normalizer != "picture" or pictures == 1:
+            return self._per_level(stage, targets)
+        _check(stage, targets)
+        parts = [self._per_level(stage_of(stage, index), targets_of(targets, index)) for index in range(pictures)]
+        by_class, by_box = (torch.stack(column).mean(0) for column in zip(*parts, strict=True))
+        return by_class, by_box
+
+    def _per_level(self, stage: StageOutput, targets: StageTargets) -> tuple[Tensor, Tensor]:
         device = stage.logits[0].device
-        positives = targets.num_positives.clamp(min=1).sum().double() + EPSILON
-        normalizer = positives.to(device, torch.float32)
+        normalizer = self._normalizer(targets.num_positives).to(device, torch.float32)
         by_class, by_box = [], []
         for level, rows in enumerate(rows_by_level(stage, targets)):
             here = targets.labels[rows.members].to(device), targets.deltas[rows.members].to(device)
@@ -119,6 +143,11 @@ class Criterion:
             by_class.append(focal_loss(logits, shown, here[0], excluded, normalizer, self.alpha, self.gamma))
             by_box.append(self._box_loss(stage, level, shown, here[1]) / normalizer * self.box_weight)
         return torch.stack(by_class), torch.stack(by_box)
+
+    def _normalizer(self, num_positives: Tensor) -> Tensor:
+        if self.normalizer == "moving":
+            return self.average.update(num_positives.sum().clamp(min=1))
+        return num_positives.clamp(min=1).sum().double() + EPSILON
 
     def _box_loss(self, stage: StageOutput, level: int, rows: Tensor, targets: Tensor) -> Tensor:
         deltas = stage.deltas[level].flatten(0, 1)[rows]
@@ -129,8 +158,8 @@ class Criterion:
         anchors = stage.anchors[level].expand(len(stage.deltas[level]), -1, -1)
         count = anchors.shape[1]
         anchors = anchors[rows // count, rows % count]
-        if self.box_loss == "giou":
-            return giou_loss(deltas, targets, anchors)
+        if self.box_loss in OVERLAPS:
+            return overlap_loss(self.decode(deltas, anchors), self.decode(targets, anchors), self.box_loss)
         ious, form = self._ious(deltas, targets, anchors), IOU_FORMS[self.box_loss]
         return iou_smooth_l1_loss(deltas, targets, self.box_beta, ious, form, self.iou_floor)
 

@@ -183,6 +183,35 @@ class TurnedShapes(AnchorShapes):
         return torch.cat([torch.zeros_like(sides), sides, theta[:, None]], dim=1)
 
 
+@dataclass(frozen=True)
+class WholeShapes(AnchorShapes):
+    """torchvision's anchors: sides and corners of whole pixels, at steps that the input's side is shared out into.
+
+    Of a scale s the side is int(s * stride); a corner is half a side, rounded to the even whole number. A level of h
+    rows in an input of H has them H // h pixels apart, so 61 and not 64 for the 13 rows of P6 of an input of 800
+    (`shared/spec/horizontal.md` section 14). H is a multiple of the finest level's stride.
+    """
+
+    def level_shapes(self, stride: int) -> Tensor:
+        """Return the (K, 4) float32 hboxes of a level around (0, 0), in pixels.
+
+        >>> WholeShapes((4.0 * 2 ** (1 / 3),), (0.5, 1.0), (8,)).level_shapes(8)
+        tensor([[-28., -14.,  28.,  14.],
+                [-20., -20.,  20.,  20.]])
+        """
+        sides = torch.tensor([float(int(stride * scale)) for scale in self.scales])
+        height_factor = torch.sqrt(torch.tensor(self.ratios))[:, None]
+        widths, heights = ((1 / height_factor) * sides).flatten(), (height_factor * sides).flatten()
+        return (torch.stack([-widths, -heights, widths, heights], dim=-1) / 2).round()
+
+    def grid(self, sizes: Sequence[Size], device: torch.device | str = "cpu") -> AnchorGrid:
+        """Return the anchors of maps of the given (height, width), one a level; the first is the finest."""
+        height, width = (side * self.strides[0] for side in sizes[0])
+        return replace(
+            super().grid(sizes, device), steps=tuple((height // rows, width // columns) for rows, columns in sizes)
+        )
+
+
 COCO_ANCHORS = AnchorShapes(tuple(4 * step for step in OCTAVE), (0.5, 1.0, 2.0), ORIGINAL_STRIDES)
 """Those of the COCO rows."""
 

@@ -13,8 +13,10 @@ from focaldet.errors import FocaldetError, UsageError, did_you_mean
 from focaldet.models.folding import FoldedNorm, fold_norms
 
 Style = Literal["pytorch", "caffe"]
-Frozen = Literal["none", "stem", "stem+layer1"]
+Frozen = Literal["none", "stem", "stem+layer1", "weights-of-stem+layer1"]
 Norm = Literal["frozen", "affine", "trained"]
+
+WEIGHTS_ONLY: Frozen = "weights-of-stem+layer1"
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FoldedNorm)
 
@@ -32,6 +34,7 @@ class Backbone(nn.Module):
         channels: channels of the maps.
         frozen: modules of the body that never learn.
         norm: what the batch norms of the others learn.
+        frozen_statistics: frozen modules' norms do not follow the statistics of their inputs either.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Backbone(nn.Module):
         channels: Sequence[int],
         frozen: Sequence[nn.Module],
         norm: Norm,
+        frozen_statistics: bool = True,
     ) -> None:
         super().__init__()
         self.body, self.name, self.in_channels, self.channels = body, name, in_channels, tuple(channels)
@@ -49,7 +53,8 @@ class Backbone(nn.Module):
         fixed_norms = [] if norm == "trained" else batch_norms
         for module in [*frozen, *(fixed_norms if norm == "frozen" else [])]:
             module.requires_grad_(False)
-        self._never_train = (*frozen, *fixed_norms)  # a tuple: these modules are registered once already, inside `body`
+        still = frozen if frozen_statistics else ()
+        self._never_train = (*still, *fixed_norms)  # a tuple: these modules are registered once already, inside `body`
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Turn images (B, channels, H, W) into maps (B, channels of the level, H / stride, W / stride)."""
@@ -79,7 +84,8 @@ def build_backbone(
         name: a network of timm, such as "resnet50", "resnext101_64x4d", "mobilenetv2_100", "convnext_tiny".
         levels: which maps to answer, rising; C_k has stride 2^k.
         style: "caffe" moves the stride of a bottleneck from its 3x3 to its first 1x1 convolution.
-        frozen: what never learns: nothing; what comes before the first stage; that and the stage of stride 4.
+        frozen: what never learns: nothing; what comes before the first stage; that and the stage of stride 4; of these
+            two the weights alone, while "trained" norms there take the statistics of each batch (torchvision).
         norm: of batch norms, "frozen" fixes all, "affine" only the statistics, "trained" nothing; other norms learn.
         in_channels: channels of a picture.
         norm_eps: what every batch norm adds to the variance; None: as timm has it, 1e-5 in ResNets.
@@ -97,7 +103,7 @@ def build_backbone(
     if norm != "trained":  # the statistics never change: convolution and norm are one linear map
         fold_norms(body, in_channels)
     parts = _frozen_modules(body, name, frozen)
-    return Backbone(body, name, in_channels, body.feature_info.channels(), parts, norm).train()
+    return Backbone(body, name, in_channels, body.feature_info.channels(), parts, norm, frozen != WEIGHTS_ONLY).train()
 
 
 def _create(name: str, **arguments: Any) -> Any:
@@ -162,4 +168,4 @@ def _frozen_modules(body: Any, name: str, frozen: Frozen) -> list[nn.Module]:
     before = [child for child, _ in body.named_children()]
     stem = before[: before.index(stage.split(".")[0])]
     layer1 = [f"{container}.{index}" for index in range(int(number) + 1)] if container else [stage]
-    return [body.get_submodule(child) for child in [*stem, *(layer1 if frozen == "stem+layer1" else [])]]
+    return [body.get_submodule(child) for child in [*stem, *(layer1 if frozen != "stem" else [])]]

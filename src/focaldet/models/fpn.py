@@ -19,6 +19,7 @@ from focaldet.models.convs import ConvNorm, build_conv
 
 NeckKind = Literal["fpn", "fpn-average"]
 P6Source = Literal["c5", "p5"]
+NeckInit = Literal["xavier", "kaiming"]
 
 TOP_BACKBONE_LEVEL = 5
 """Level of the backbone's last map, C5, of stride 32."""
@@ -36,6 +37,7 @@ class FPN(nn.Module):
         p6_from: what P6 is computed from, the backbone's C5 or the pyramid's P5.
         p7_relu: ReLU between P6 and P7, and between further levels, as in the RetinaNet paper.
         norm: behind every convolution; with "group" the pyramid's scale does not depend on the backbone's.
+        init: how the convolutions start, Xavier-uniform or, by their inputs alone, Kaiming-uniform.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class FPN(nn.Module):
         p6_from: P6Source = "c5",
         p7_relu: bool = False,
         norm: ConvNorm = "none",
+        init: NeckInit = "xavier",
     ) -> None:
         super().__init__()
         self.p6_from, self.p7_relu = p6_from, p7_relu
@@ -57,7 +60,7 @@ class FPN(nn.Module):
             [build_conv(norm, out_channels, out_channels) for _ in in_channels]
             + [build_conv(norm, channels, out_channels, stride=2) for channels in extra_channels]
         )
-        init_xavier([*self.lateral, *self.output])
+        (init_xavier if init == "xavier" else init_kaiming)([*self.lateral, *self.output])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Turn maps (B, channels of the level, H, W) into pyramid maps (B, out_channels, H, W), both finest first."""
@@ -120,6 +123,7 @@ def build_neck(
     p6_from: P6Source,
     p7_relu: bool,
     norm: ConvNorm,
+    init: NeckInit = "xavier",
 ) -> FPN | AverageFPN:
     """Build a freshly initialized neck.
 
@@ -127,7 +131,7 @@ def build_neck(
         FocaldetError: `AverageFPN` has one way to P6 and P7, and no norm; another was asked for.
     """
     if kind == "fpn":
-        return FPN(in_channels, out_channels, levels, p6_from, p7_relu, norm)
+        return FPN(in_channels, out_channels, levels, p6_from, p7_relu, norm, init)
     if (p6_from, p7_relu, norm) != ("p5", True, "none"):
         raise FocaldetError(
             f"neck='fpn-average' goes with p6_from='p5', p7_relu=True and neck_norm='none' alone, "
@@ -136,8 +140,17 @@ def build_neck(
     return AverageFPN(in_channels, out_channels, levels)
 
 
-def init_xavier(convs: Sequence[nn.Module]) -> None:
+def init_xavier(convs: Sequence[nn.Conv2d]) -> None:
     """Let convolutions start Xavier-uniform, without bias."""
     for conv in convs:
-        nn.init.xavier_uniform_(conv.get_parameter("weight"))
-        nn.init.zeros_(conv.get_parameter("bias"))
+        nn.init.xavier_uniform_(conv.weight)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+
+
+def init_kaiming(convs: Sequence[nn.Conv2d]) -> None:
+    """Let convolutions start Kaiming-uniform with a = 1, without bias: the pyramids of detectron2 and torchvision."""
+    for conv in convs:
+        nn.init.kaiming_uniform_(conv.weight, a=1)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)

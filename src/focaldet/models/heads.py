@@ -51,7 +51,8 @@ class Head(nn.Module):
         self.deltas = nn.Conv2d(widths[-1], num_anchors * box_numbers, 3, padding=1)
         for conv in [*self.class_tower, *self.box_tower, self.logits, self.deltas]:
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
         for conv in [*self.class_tower, *self.box_tower] if init == "kaiming" else []:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.constant_(self.logits.get_parameter("bias"), prior_bias(prior))
@@ -82,8 +83,8 @@ class Head(nn.Module):
 
 def build_tower(widths: Sequence[int], norm: ConvNorm) -> nn.Sequential:
     """Return 3x3 convolutions from each width to the next, with a norm if asked for, and ReLUs."""
-    if norm == "group":
-        return nn.Sequential(*(NormedConv2d(*pair, relu=True) for pair in pairwise(widths)))
+    if norm != "none":
+        return nn.Sequential(*(NormedConv2d(*pair, relu=True, bias=norm == "group") for pair in pairwise(widths)))
     return nn.Sequential(*(ConvReLU(*pair) for pair in pairwise(widths)))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from focaldet.models.anchors import COCO_ANCHORS, AnchorShapes
 from focaldet.models.backbone import Backbone, Frozen, Norm, Style, build_backbone
 from focaldet.models.convs import ConvNorm
-from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL, AverageFPN, NeckKind, P6Source, build_neck
+from focaldet.models.fpn import FPN, TOP_BACKBONE_LEVEL, AverageFPN, NeckInit, NeckKind, P6Source, build_neck
 from focaldet.models.heads import Head, HeadInit
 from focaldet.structures import Size, StageOutput
 
@@ -68,6 +68,7 @@ def build_retinanet(
     neck: NeckKind = "fpn",
     neck_channels: int = 256,
     neck_norm: ConvNorm = "none",
+    neck_init: NeckInit = "xavier",
     p6_from: P6Source = "c5",
     p7_relu: bool = False,
     head_convs: int = 4,
@@ -90,6 +91,7 @@ def build_retinanet(
         neck: "fpn" adds maps, "fpn-average" is the pyramid of the original rotated program.
         neck_channels: channels of the pyramid.
         neck_norm: behind the pyramid's convolutions.
+        neck_init: how these start.
         p6_from: what P6 is computed from.
         p7_relu: ReLU between P6 and P7.
         head_convs: convolutions in each tower of the head.
@@ -108,7 +110,7 @@ def build_retinanet(
     levels = anchors.levels
     backbone_levels = tuple(level for level in levels if level <= TOP_BACKBONE_LEVEL)
     body = build_backbone(backbone, backbone_levels, style, frozen, backbone_norm, in_channels, norm_eps)
-    pyramid = build_neck(neck, body.channels, neck_channels, levels, p6_from, p7_relu, neck_norm)
+    pyramid = build_neck(neck, body.channels, neck_channels, levels, p6_from, p7_relu, neck_norm, neck_init)
     head = Head(
         in_channels=neck_channels,
         channels=head_channels,

@@ -104,6 +104,8 @@ def assign(
     Raises:
         FocaldetError: boxes of another shape, or with numbers that are not finite; `rule.pixels` for rboxes.
     """
+    if grid.steps is not None:
+        return _assign_listed(grid, truths, rule, valid, ignored_boxes)
     measure = _measure(rule, rotated=grid.rotated or _is_rotated(truths, ignored_boxes))
     grid = as_rotated(grid) if measure.rotated else grid
     search = GridSearch(Lattices.of(grid, valid), measure)
@@ -114,6 +116,18 @@ def assign(
 
     ignored = _boxes(ignored_boxes, "ignored_boxes", measure) if ignored_boxes is not None else None
     return _decide(search, at, boxes, ignored, rule, sum(grid.counts))
+
+
+def _assign_listed(
+    grid: AnchorGrid, truths: Tensor, rule: AssignRule, valid: tuple[Size, ...] | None, ignored_boxes: Tensor | None
+) -> Assignment:
+    """Assign the anchors of a grid whose places are not equally far apart on both axes, by writing them all out."""
+    part = []
+    for (rows, columns), (height, width), shapes in zip(valid or grid.sizes, grid.sizes, grid.shapes, strict=True):
+        inside = torch.zeros(height, width, len(shapes), dtype=torch.bool)
+        inside[:rows, :columns] = True
+        part.append(inside.flatten())
+    return assign_boxes(torch.cat(grid.levels()), truths, rule, valid=torch.cat(part), ignored_boxes=ignored_boxes)
 
 
 def assign_boxes(
