@@ -8,16 +8,23 @@ from torch import nn
 
 from focaldet.bench.contenders import (
     CALIBRATION_SIZE,
+    CONTENDERS,
     DELTA_DEVIATION,
-    PASSING_SHARE,
     SCORE,
+    Ours,
     count_gmac,
+    heads_of,
     imitate_training,
     our_outputs,
-    random_picture,
-    random_truth,
 )
+from focaldet.bench.networks import COCO, R3DET, RETINANET_R, ROTATED, Network, random_picture, rotated_truth
+from focaldet.engine.build import build_model
+from focaldet.engine.optimizer import Gradients
 from focaldet.models.retinanet import build_retinanet
+from focaldet.recipes import get_recipe
+
+PASSING_SHARE = 3e-4
+TINY = Network("tiny", "retinanet-h-small", rotated_truth, 1e-3)
 
 
 def test_multiply_adds_equal_the_tables_figure() -> None:
@@ -39,7 +46,7 @@ def test_backward_counts_what_learns() -> None:
 def test_scores_and_deltas_look_trained() -> None:
     torch.manual_seed(0)
     model = build_retinanet(backbone="resnet18", head_convs=1, neck_channels=32, head_channels=32).eval()
-    imitate_training(model.head.logits, model.head.deltas, model)
+    imitate_training(model.head.logits, model.head.deltas, model, PASSING_SHARE)
     with torch.inference_mode():
         (stage,) = model(random_picture(CALIBRATION_SIZE))
         logits, deltas, _ = stage.flat()
@@ -50,9 +57,35 @@ def test_scores_and_deltas_look_trained() -> None:
     assert float(deltas.std()) == pytest.approx(DELTA_DEVIATION, rel=0.01)
 
 
-def test_truth_lies_within_the_picture() -> None:
-    truth = random_truth((200, 300), 500)
-    x1, y1, x2, y2 = truth.boxes.unbind(1)
-    assert bool((x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 300).all() and (y2 <= 200).all())
-    assert bool((x2 > x1).all() and (y2 > y1).all())
-    assert torch.equal(truth.boxes, random_truth((200, 300), 500).boxes)
+@pytest.mark.parametrize("network", [ROTATED, RETINANET_R])
+def test_rotated_networks_have_the_size_that_their_pages_tell(network: Network) -> None:
+    recipe = get_recipe(network.recipe)
+    with torch.device("meta"):
+        model = build_model(recipe)
+    pairs = sum(model.anchors.grid_for((1024, 1024)).counts) * len(recipe.classes)
+    assert network.passing_share * pairs == pytest.approx(1000, rel=0.01)
+
+
+def test_detections_and_steps_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    contender = Ours(TINY)
+    detection = contender.inference((64, 96), torch.float32)
+    (found,) = detection.run()  # type: ignore[misc]
+    assert found.boxes.shape[1] == 5
+    step = contender.training((64, 64))
+    rules = []
+
+    def spied(self: Gradients, loss: torch.Tensor, *, last: bool) -> None:
+        rules.append((self.rule.clip, last))
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(Gradients, "add", spied)
+    step.run()
+    assert rules == [(get_recipe(TINY.recipe).clip, True)]
+    assert step.count() > 0 < detection.count()
+
+
+def test_every_network_has_contenders_and_names_are_theirs_alone() -> None:
+    assert [who.network for who in CONTENDERS if who.name == "focaldet"] == [COCO, ROTATED, RETINANET_R, R3DET]
+    keys = [(who.name, who.network.name) for who in CONTENDERS]
+    assert len({*keys}) == len(keys)
+    assert len(heads_of(build_retinanet(backbone="resnet18"))) == 1

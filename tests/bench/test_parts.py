@@ -15,7 +15,14 @@ from focaldet.bench.rate import rate_task
 from focaldet.errors import UsageError
 from focaldet.targets.assign import Assignment
 
-TINY = bench.Plan(repeats=1, small_repeats=1, inference_size=(64, 96), training_size=(64, 64), rate_size=(4, 4))
+TINY = bench.Plan(
+    repeats=1,
+    small_repeats=1,
+    inference_size=(64, 96),
+    training_size=(64, 64),
+    tile_size=(64, 64),
+    rate_size=(4, 4),
+)
 
 
 def test_single_operations_are_measured_beside_torchvision() -> None:
@@ -57,6 +64,13 @@ def test_networks_are_compared_with_the_rate_and_with_the_faster_torchvision() -
     assert ratio.value == pytest.approx(ours.minimum / min(plain.minimum, other.minimum))
 
 
+def test_a_network_without_rivals_or_promises_has_no_goals() -> None:
+    passes = {"focaldet": Pass(lambda: sum(range(10_000)), lambda: 1.0)}
+    assert compare_networks("rotated", "toy", passes, torch.float32, TINY, None).goals == []
+    (goal,) = compare_networks("rotated", "toy", passes, torch.float32, TINY, 0.8).goals
+    assert goal.figure == SHARE
+
+
 def test_the_rate_counts_its_operations() -> None:
     task, gflop = rate_task(torch.float32, (100, 168))
     assert gflop == pytest.approx(4 * 19.818, rel=1e-4)
@@ -83,3 +97,21 @@ def test_whole_networks_and_processes_are_measured() -> None:
     assert parts == {"rate", "inference", "training", "memory", "import"}
     assert all(row.minimum > 0 for row in report.findings.rows)
     assert report.to_dict()["machine"]["threads"] == 1
+
+
+@pytest.mark.slow
+def test_rotated_networks_are_measured_with_what_is_promised_of_them() -> None:
+    findings = bench.run(["rotated", "r3det"], plan=TINY, say=lambda line: None).findings
+    tasks = {row.task for row in findings.rows if row.part != "rate"}
+    told = {
+        "rotated R-50 64 x 64, float32": 0.80,
+        "rotated R-50 step 64 x 64": 0.75,
+        "RetinaNet-R R-50, 90 anchors 64 x 64, float32": None,
+        "RetinaNet-R R-50, 90 anchors step 64 x 64": None,
+        "R3Det R-50 64 x 64, float32": 0.80,
+        "R3Det R-50 step 64 x 64": 0.75,
+        "R3Det's feature refinement 64 x 64, float32": 0.05,
+    }
+    assert tasks >= told.keys()
+    goals = {goal.task: goal.bound for goal in findings.goals}
+    assert {task: goals.get(task) for task in told} == told

@@ -1,14 +1,15 @@
-"""Who is measured: each builds, by its public interface, a RetinaNet R-50 that detects or takes training steps.
+"""Who is measured: each builds, by its public interface, a network that detects or takes training steps.
 
-All get the same picture, the same truth and 80 classes; batch norm is frozen, stem and layer1 do not learn. Weights are
-random, for time does not depend on them but in post-processing, which `imitate_training` takes care of.
+All contenders of a network get the same picture, the same truth and the same classes; statistics of batch norm are
+fixed. Weights are random, for time does not depend on them but in post-processing, which `imitate_training` takes care
+of.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,19 +23,27 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from focaldet.bench.clock import Task
-from focaldet.engine.build import build_assign_rule, build_criterion, build_model, build_optimizer
+from focaldet.bench.networks import COCO, R3DET, RETINANET_R, ROTATED, Network, random_picture
+from focaldet.bench.report import OURS
+from focaldet.engine.build import (
+    build_assign_rule,
+    build_criterion,
+    build_model,
+    build_optimizer,
+    build_stage_targets,
+    build_truth_forms,
+    build_update_rule,
+)
 from focaldet.engine.detector import load
+from focaldet.engine.optimizer import Gradients
+from focaldet.models.heads import Head
 from focaldet.models.retinanet import RetinaNet
 from focaldet.recipes import get_recipe
 from focaldet.structures import Batch, Size, Truth
 from focaldet.targets.encode import build_targets
 
-RECIPE = "retinanet_r50_1x_coco"
-NUM_CLASSES = 80
-NUM_OBJECTS = 10
 SCORE = 0.05
-PASSING_SHARE = 3e-4
-"""Part of all scores that exceed the threshold: some 5,000 of the 16 million of an 800 x 1344 input."""
+"""Least score of a candidate, everywhere."""
 CALIBRATION_SIZE = (256, 448)
 """(height, width) of the input that `imitate_training` looks at: small, to leave the peak memory as it is."""
 DELTA_DEVIATION = 0.2
@@ -63,6 +72,10 @@ class Contender(Protocol):
     def name(self) -> str:
         """What the report calls it."""
 
+    @property
+    def network(self) -> Network:
+        """What it builds."""
+
     def inference(self, size: Size, dtype: torch.dtype) -> Pass:
         """Return the way from one picture of (height, width) to its detections, without resizing."""
 
@@ -74,34 +87,46 @@ class Contender(Protocol):
 class Ours:
     """focaldet, by the calls that its engine makes."""
 
-    name: str = "focaldet"
+    network: Network
+    name: str = OURS
 
     def inference(self, size: Size, dtype: torch.dtype) -> Pass:
         """See `Contender`."""
         torch.manual_seed(0)
-        detector = load(RECIPE, precision="bf16" if dtype == torch.bfloat16 else "float32")
-        head = detector.model.head
-        imitate_training(head.logits, head.deltas, detector.model)
+        detector = load(self.network.recipe, precision="bf16" if dtype == torch.bfloat16 else "float32")
+        model = detector.model
+        for head in heads_of(model):
+            imitate_training(head.logits, head.deltas, model, self.network.passing_share)
         detector.prepare()
         batch = as_batch(random_picture(size))
         return Pass(
             run=lambda: detector.detect(batch, detector.forward(batch.images)),
-            count=lambda: count_gmac(detector.model, our_outputs, size, backward=False),
+            count=lambda: count_gmac(model, our_outputs, size, backward=False),
         )
 
     def training(self, size: Size) -> Pass:
         """See `Contender`."""
         torch.manual_seed(0)
-        recipe = get_recipe(RECIPE)
+        recipe = get_recipe(self.network.recipe)
         model = build_model(recipe).to(memory_format=torch.channels_last)
         optimizer = without_learning(build_optimizer(recipe, model))
-        criterion, rule = build_criterion(recipe), build_assign_rule(recipe)
-        images, truth = random_picture(size), random_truth(size)
+        gradients, criterion = Gradients(model, build_update_rule(recipe)), build_criterion(recipe)
+        rule, forms, targets = build_assign_rule(recipe), build_truth_forms(recipe), build_stage_targets(recipe)
+        batch = as_batch(random_picture(size), [self.network.truth(size)])
 
         def step() -> None:
-            targets = build_targets(model.anchors.grid_for(size), [truth], rule)
-            losses = criterion(model(images.to(memory_format=torch.channels_last)), [targets])
-            update(optimizer, losses["loss"])
+            optimizer.zero_grad(set_to_none=True)
+            batch.targets = build_targets(
+                model.anchors.grid_for(size),
+                batch.truths,
+                rule,
+                to_assign=forms.to_assign,
+                to_regress=forms.to_regress,
+                encode=forms.encode,
+            )
+            stages = model(batch.images.to(memory_format=torch.channels_last))
+            gradients.add(criterion(stages, targets(stages, batch))["loss"], last=True)
+            optimizer.step()
 
         return Pass(step, lambda: count_gmac(model, our_outputs, size, backward=True))
 
@@ -115,6 +140,7 @@ class Torchvision:
     """
 
     channels_last: bool = False
+    network: Network = COCO
 
     @property
     def name(self) -> str:
@@ -126,7 +152,7 @@ class Torchvision:
         model = self._build(size).eval()
         head = model.head
         layers = head.classification_head.cls_logits, head.regression_head.bbox_reg
-        imitate_training(*layers, lambda images: torchvision_outputs(model, images))
+        imitate_training(*layers, lambda images: torchvision_outputs(model, images), self.network.passing_share)
         picture = self._lay_out(random_picture(size))
         bf16 = torch.autocast("cpu", torch.bfloat16) if dtype == torch.bfloat16 else nullcontext()
 
@@ -140,7 +166,7 @@ class Torchvision:
         """See `Contender`."""
         model = self._build(size).train()
         optimizer = sgd(model)
-        picture, truth = self._lay_out(random_picture(size)), random_truth(size)
+        picture, truth = self._lay_out(random_picture(size)), self.network.truth(size)
         targets = [{"boxes": truth.boxes, "labels": truth.labels}]
 
         def step() -> None:
@@ -159,37 +185,26 @@ class Torchvision:
             extra_blocks=LastLevelP6P7(256, 256),
         )
         sides = {"min_size": min(size), "max_size": max(size)}  # so that it scales by 1
-        model = TorchvisionRetinaNet(backbone, NUM_CLASSES, detections_per_img=100, **sides)
+        model = TorchvisionRetinaNet(backbone, self.network.num_classes, detections_per_img=100, **sides)
         return self._lay_out(model)
 
     def _lay_out(self, what: Any) -> Any:
         return what.to(memory_format=torch.channels_last) if self.channels_last else what
 
 
-CONTENDERS: tuple[Contender, ...] = (Ours(), Torchvision(), Torchvision(channels_last=True))
+CONTENDERS: tuple[Contender, ...] = (
+    *(Ours(network) for network in (COCO, ROTATED, RETINANET_R, R3DET)),
+    Torchvision(),
+    Torchvision(channels_last=True),
+)
 
 
-def random_picture(size: Size) -> Tensor:
-    """Return a normalized batch (1, 3, H, W) of noise, always the same."""
-    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
-
-
-def random_truth(size: Size, count: int = NUM_OBJECTS) -> Truth:
-    """Return some objects of every scale within (height, width), always the same."""
-    generator = torch.Generator().manual_seed(2)
-    limit = torch.tensor([size[1], size[0]])
-    extent = (0.03 * 30 ** torch.rand(count, 2, generator=generator)) * limit  # from 3 to 90 % of the picture
-    corner = torch.rand(count, 2, generator=generator) * (limit - extent)
-    labels = torch.randint(NUM_CLASSES, (count,), generator=generator)
-    return Truth(torch.cat([corner, corner + extent], dim=1), labels)
-
-
-def as_batch(images: Tensor) -> Batch:
-    """Wrap images (B, 3, H, W) that nothing more is known of; boxes then stay in the frame `input`."""
+def as_batch(images: Tensor, truths: Sequence[Truth] = ()) -> Batch:
+    """Wrap images (B, 3, H, W) and the truth of each, where it is known; boxes then stay in the frame `input`."""
     count, sizes = len(images), [(images.shape[-2], images.shape[-1])] * len(images)
     numbers = list(range(count))
     names = [f"picture {number}" for number in numbers]
-    return Batch(images, [], sizes, sizes, torch.ones(count, 2).double(), sizes, numbers, numbers, names)
+    return Batch(images, [*truths], sizes, sizes, torch.ones(count, 2).double(), sizes, numbers, numbers, names)
 
 
 def without_learning(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -213,16 +228,19 @@ def update(optimizer: torch.optim.Optimizer, loss: Any) -> None:
 
 
 @torch.no_grad()
-def imitate_training(logits: nn.Conv2d, deltas: nn.Conv2d, forward: Callable[[Tensor], object]) -> None:
+def imitate_training(
+    logits: nn.Conv2d, deltas: nn.Conv2d, forward: Callable[[Tensor], object], passing_share: float
+) -> None:
     """Set the last layers of a random network so that post-processing meets what a trained one would give it.
 
     Every channel gets a common mean and deviation over the places of the picture: of deltas 0 and 0.2; of logits such
-    that `PASSING_SHARE` of all exceed the score 0.05, of all classes, all over the picture, with scores up to 0.3.
+    that `passing_share` of all exceed the score 0.05, of all classes, all over the picture, with scores up to 0.3.
 
     Args:
         logits: the layer of class logits, one channel for each anchor and class.
         deltas: the layer of box deltas.
         forward: runs the network, in evaluation mode, on images (1, 3, H, W).
+        passing_share: part of all scores.
     """
     seen: dict[nn.Conv2d, list[Tensor]] = {logits: [], deltas: []}
     hooks = [
@@ -235,7 +253,7 @@ def imitate_training(logits: nn.Conv2d, deltas: nn.Conv2d, forward: Callable[[Te
     standardize(deltas, torch.cat(seen[deltas], dim=1))
     scale_outputs(deltas, DELTA_DEVIATION, 0.0)
     standard = standardize(logits, torch.cat(seen[logits], dim=1)).flatten()
-    least = float(standard.topk(int(PASSING_SHARE * len(standard))).values[-1])
+    least = float(standard.topk(max(int(passing_share * len(standard)), 1)).values[-1])
     scale_outputs(logits, 1.0, math.log(SCORE / (1 - SCORE)) - least)
 
 
@@ -280,10 +298,14 @@ def count_gmac(
     return int(counter.get_total_flops()) / 2e9
 
 
+def heads_of(model: RetinaNet) -> list[Head]:
+    """Return the heads of all stages, in their order."""
+    return [model.head, *(stage.head for stage in getattr(model, "refine", ()))]
+
+
 def our_outputs(model: RetinaNet, images: Tensor) -> list[Tensor]:
-    """Return logits and deltas of every level."""
-    stage = model(images)[0]
-    return [*stage.logits, *stage.deltas]
+    """Return logits and deltas of every stage and level."""
+    return [level for stage in model(images) for level in (*stage.logits, *stage.deltas)]
 
 
 def torchvision_outputs(model: Any, images: Tensor) -> list[Tensor]:

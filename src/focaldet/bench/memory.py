@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from focaldet.bench.contenders import CONTENDERS
+from focaldet.bench.networks import COCO
 from focaldet.structures import Size
 
 CHILD = "import sys; from focaldet.bench.memory import print_peak; print_peak(*sys.argv[1:])"
@@ -32,8 +33,8 @@ def peak_memory(name: str, task: str, size: Size, dtype: torch.dtype) -> float:
 
 
 def print_peak(name: str, task: str, height: str, width: str, dtype: str) -> None:
-    """Build and run a contender, and print the peak of this process in MiB."""
-    contender = next(contender for contender in CONTENDERS if contender.name == name)
+    """Build and run a contender of the COCO rows' network, and print the peak of this process in MiB."""
+    contender = next(who for who in CONTENDERS if (who.name, who.network) == (name, COCO))
     size = (int(height), int(width))
     made = contender.training(size) if task == "training" else contender.inference(size, getattr(torch, dtype))
     for _ in range(RUNS):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import batched_nms, box_iou, sigmoid_focal_loss
 
 from focaldet.bench.clock import Task
-from focaldet.bench.contenders import NUM_CLASSES, RECIPE, random_truth
-from focaldet.engine.build import build_assign_rule
+from focaldet.bench.networks import COCO, NUM_CLASSES, R3DET, random_truth
+from focaldet.bench.rate import CHANNELS
+from focaldet.engine.build import build_assign_rule, build_model
 from focaldet.geometry.nms import nms_hbox
 from focaldet.losses.focal import focal_loss
 from focaldet.models.anchors import AnchorShapes
+from focaldet.models.inference import prepare_for_inference
 from focaldet.recipes import get_recipe
 from focaldet.structures import AnchorGrid, Size
 from focaldet.targets.assign import assign
@@ -28,7 +32,7 @@ POSITIVE_SHARE, IGNORED_SHARE = 1e-3, 2e-3
 
 def assign_tasks(size: Size) -> dict[str, Task]:
     """Return the assignment of 300 objects to the anchors of an input of (height, width), and the dense way to it."""
-    recipe = get_recipe(RECIPE)
+    recipe = get_recipe(COCO.recipe)
     grid, truths = anchors_of(size), random_truth(size, NUM_TRUTHS).boxes
     rule, anchors = build_assign_rule(recipe), torch.cat(grid.levels())
     matcher = Matcher(recipe.positive, recipe.negative, allow_low_quality_matches=True)
@@ -74,9 +78,33 @@ def nms_tasks(size: Size) -> dict[str, Task]:
     }
 
 
+def sampling_tasks(size: Size, dtype: torch.dtype) -> dict[str, Task]:
+    """Return the convolutions of R3Det's feature refinement of an input of (height, width), and what else it does.
+
+    The box of every place has its centre about a stride away from it.
+    """
+    torch.manual_seed(0)
+    network = build_model(get_recipe(R3DET.recipe))
+    convs = prepare_for_inference(network, dtype).get_submodule("refine.0.alignment.convs.0")
+    bare: Any = network.get_submodule("refine.0.alignment")
+    bare.convs = nn.ModuleList([nn.Identity()])
+    grid = network.anchors.grid_for(size).as_coded()
+    pyramid = [
+        torch.randn(1, CHANNELS, *places).to(dtype=dtype, memory_format=torch.channels_last) for places in grid.sizes
+    ]
+    boxes = [
+        level[None, :: len(shapes)] + stride * torch.randn(math.prod(places), 5) * torch.tensor([1, 1, 0, 0, 0])
+        for level, shapes, stride, places in zip(grid.levels(), grid.shapes, grid.strides, grid.sizes, strict=True)
+    ]
+    return {
+        "its convolutions": torch.inference_mode()(lambda: [convs(level) for level in pyramid]),
+        "its sampling and sums": torch.inference_mode()(lambda: bare(pyramid, boxes)),
+    }
+
+
 def anchors_of(size: Size) -> AnchorGrid:
     """Return the COCO rows' anchors of an input of (height, width)."""
-    recipe = get_recipe(RECIPE)
+    recipe = get_recipe(COCO.recipe)
     strides = tuple(2**level for level in recipe.levels)
     return AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset).grid_for(size)
 

@@ -15,7 +15,8 @@ from focaldet.bench.clock import Task, Timing, take_turns, time_process
 from focaldet.bench.contenders import CONTENDERS, Contender, Pass
 from focaldet.bench.machine import current_load, describe_machine
 from focaldet.bench.memory import peak_memory
-from focaldet.bench.operations import NUM_CANDIDATES, NUM_TRUTHS, assign_tasks, focal_tasks, nms_tasks
+from focaldet.bench.networks import COCO, R3DET, RETINANET_R, ROTATED, Network
+from focaldet.bench.operations import NUM_CANDIDATES, NUM_TRUTHS, assign_tasks, focal_tasks, nms_tasks, sampling_tasks
 from focaldet.bench.rate import P3_SIZE, rate_task
 from focaldet.bench.report import OURS, BenchReport, Findings, Goal, Row
 from focaldet.engine.build import bf16_is_native
@@ -26,6 +27,7 @@ MACHINE = "machine"
 SHARE = "share of the machine's rate"
 INFERENCE_SHARES = {torch.float32: 0.80, torch.bfloat16: 0.78}
 TRAINING_SHARE = 0.75
+SAMPLING_SHARE = 0.05
 IMPORT_SECONDS, HELP_SECONDS = 0.1, 0.3
 
 
@@ -37,6 +39,7 @@ class Plan:
         repeats: timed rounds of whole networks and processes.
         small_repeats: timed rounds of single operations.
         inference_size, training_size: (height, width) of the pictures.
+        tile_size: the same of those that rotated networks look at.
         rate_size: (height, width) of the map that the machine's rate is measured on.
         geometry: how much of rotated boxes.
     """
@@ -45,6 +48,7 @@ class Plan:
     small_repeats: int = 30
     inference_size: Size = (800, 1344)
     training_size: Size = (512, 512)
+    tile_size: Size = (1024, 1024)
     rate_size: Size = P3_SIZE
     geometry: geometry.Effort = geometry.FULL
 
@@ -102,25 +106,74 @@ def measure_rate(plan: Plan, contenders: Sequence[Contender]) -> Findings:
 
 def measure_inference(plan: Plan, contenders: Sequence[Contender]) -> Findings:
     """Measure from the normalized picture to its detections."""
-    findings = Findings()
-    for dtype in native_dtypes():
-        task = f"R-50 {size_name(plan.inference_size)}, {dtype_name(dtype)}"
-        passes = {contender.name: contender.inference(plan.inference_size, dtype) for contender in contenders}
-        findings.add(compare_networks("inference", task, passes, dtype, plan, INFERENCE_SHARES[dtype]))
-    return findings
+    return detect_with(COCO, "inference", plan.inference_size, plan, contenders, INFERENCE_SHARES)
 
 
 def measure_training(plan: Plan, contenders: Sequence[Contender]) -> Findings:
     """Measure a training step: forward, assignment, losses, backward, SGD."""
-    passes = {contender.name: contender.training(plan.training_size) for contender in contenders}
-    task = f"R-50 step {size_name(plan.training_size)}"
-    return compare_networks("training", task, passes, torch.float32, plan, TRAINING_SHARE)
+    return train_with(COCO, "training", plan, contenders, TRAINING_SHARE)
+
+
+def measure_rotated(plan: Plan, contenders: Sequence[Contender]) -> Findings:
+    """Measure rotated RetinaNets, from a normalized tile to its detections and in training steps."""
+    findings = detect_with(ROTATED, "rotated", plan.tile_size, plan, contenders, {torch.float32: 0.80})
+    findings.add(train_with(ROTATED, "rotated", plan, contenders, TRAINING_SHARE))
+    findings.add(detect_with(RETINANET_R, "rotated", plan.tile_size, plan, contenders, {}))
+    findings.add(train_with(RETINANET_R, "rotated", plan, contenders, None))
+    return findings
+
+
+def measure_r3det(plan: Plan, contenders: Sequence[Contender]) -> Findings:
+    """Measure R3Det, from a normalized tile to its detections and in training steps, and what its sampling adds."""
+    findings = detect_with(R3DET, "r3det", plan.tile_size, plan, contenders, INFERENCE_SHARES)
+    findings.add(train_with(R3DET, "r3det", plan, contenders, TRAINING_SHARE))
+    for dtype in native_dtypes():
+        findings.add(measure_sampling(plan, dtype))
+    return findings
+
+
+def measure_sampling(plan: Plan, dtype: torch.dtype) -> Findings:
+    """Measure what R3Det's feature refinement does beside its convolutions."""
+    task = f"R3Det's feature refinement {size_name(plan.tile_size)}, {dtype_name(dtype)}"
+    timings = take_turns(sampling_tasks(plan.tile_size, dtype), plan.small_repeats, warmups=2)
+    rows = [
+        Row("r3det", task, who, "CPU-ms", 1e3 * timing.minimum, 1e3 * timing.median) for who, timing in timings.items()
+    ]
+    convolutions, others = (timing.minimum for timing in timings.values())
+    share = Goal(task, "sampling / convolutions", others / convolutions, "at most", SAMPLING_SHARE, percent=True)
+    return Findings(rows, [share])
+
+
+def detect_with(
+    network: Network,
+    part: str,
+    size: Size,
+    plan: Plan,
+    contenders: Sequence[Contender],
+    least_shares: Mapping[torch.dtype, float],
+) -> Findings:
+    """Measure from a normalized picture to its detections, in each precision, who has this network."""
+    findings = Findings()
+    for dtype in native_dtypes():
+        task = f"{network.name} {size_name(size)}, {dtype_name(dtype)}"
+        passes = {who.name: who.inference(size, dtype) for who in contenders if who.network == network}
+        findings.add(compare_networks(part, task, passes, dtype, plan, least_shares.get(dtype)))
+    return findings
+
+
+def train_with(
+    network: Network, part: str, plan: Plan, contenders: Sequence[Contender], least_share: float | None
+) -> Findings:
+    """Measure float32 training steps of who has this network."""
+    passes = {who.name: who.training(plan.training_size) for who in contenders if who.network == network}
+    task = f"{network.name} step {size_name(plan.training_size)}"
+    return compare_networks(part, task, passes, torch.float32, plan, least_share)
 
 
 def compare_networks(
-    part: str, task: str, passes: Mapping[str, Pass], dtype: torch.dtype, plan: Plan, least_share: float
+    part: str, task: str, passes: Mapping[str, Pass], dtype: torch.dtype, plan: Plan, least_share: float | None
 ) -> Findings:
-    """Time networks and, before and in turns with them, the machine's rate; check share and speed."""
+    """Time networks and, before and in turns with them, the machine's rate; check what is promised of either."""
     rate, gflop = rate_task(dtype, plan.rate_size)
     alone = take_turns({MACHINE: rate}, plan.small_repeats)[MACHINE]
     tasks: dict[str, Task] = {MACHINE: rate, **{name: made.run for name, made in passes.items()}}
@@ -134,13 +187,18 @@ def compare_networks(
         return Row(part, task, name, "CPU-s", timing.minimum, timing.median, *shares)
 
     rows = {name: row(name, timing) for name, timing in timings.items()}
-    ours = rows[OURS]
-    fastest = min(row.minimum for name, row in rows.items() if name.startswith("torchvision"))
-    goals = [
-        Goal(task, SHARE, ours.share or 0.0, "at least", least_share, percent=True),
-        Goal(task, "CPU time / torchvision's (faster layout)", ours.minimum / fastest, "at most", 1.0),
-    ]
-    return Findings([*rows.values()], goals)
+    return Findings([*rows.values()], network_goals(task, rows, least_share))
+
+
+def network_goals(task: str, rows: Mapping[str, Row], least_share: float | None) -> list[Goal]:
+    """Return what is promised of focaldet's row: a share of the machine's rate, and no more time than torchvision."""
+    ours, goals = rows[OURS], []
+    if least_share is not None:
+        goals.append(Goal(task, SHARE, ours.share or 0.0, "at least", least_share, percent=True))
+    rivals = [row.minimum for name, row in rows.items() if name.startswith("torchvision")]
+    if rivals:
+        goals.append(Goal(task, "CPU time / torchvision's (faster layout)", ours.minimum / min(rivals), "at most", 1.0))
+    return goals
 
 
 def measure_memory(plan: Plan, contenders: Sequence[Contender]) -> Findings:
@@ -194,6 +252,8 @@ PARTS: dict[str, Callable[[Plan, Sequence[Contender]], Findings]] = {
     "rate": measure_rate,
     "inference": measure_inference,
     "training": measure_training,
+    "rotated": measure_rotated,
+    "r3det": measure_r3det,
     "memory": measure_memory,
     "assign": partial(measure_operation, "assign", f"assignment of {NUM_TRUTHS} objects", assign_tasks),
     "focal": partial(measure_operation, "focal", "focal loss, forward and backward", focal_tasks),

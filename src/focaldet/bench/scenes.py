@@ -142,11 +142,13 @@ def contest(
     return Contest(truth, found, truth_boxes, found_boxes)
 
 
-def objects_anywhere(num_objects: int, side: float, rng: np.random.Generator) -> Floats:
-    """Return (num_objects, 5) float64 rboxes with centres anywhere in a square of `side` pixels."""
+def objects_anywhere(
+    num_objects: int, side: float, rng: np.random.Generator, sides: tuple[float, float] = SIDES
+) -> Floats:
+    """Return (num_objects, 5) float64 rboxes with centres anywhere in a square of `side` pixels; `sides` are theirs."""
     centres = side * rng.uniform(size=(num_objects, 2))
-    long = np.exp(rng.uniform(math.log(SIDES[0]), math.log(SIDES[1]), num_objects))
-    short = np.maximum(long / np.exp(rng.uniform(0.0, math.log(MAX_ASPECT), num_objects)), SIDES[0])
+    long = np.exp(rng.uniform(math.log(sides[0]), math.log(sides[1]), num_objects))
+    short = np.maximum(long / np.exp(rng.uniform(0.0, math.log(MAX_ASPECT), num_objects)), sides[0])
     theta = rng.uniform(-math.pi / 2, math.pi / 2, num_objects)
     return np.column_stack([centres, long, short, theta])
 
