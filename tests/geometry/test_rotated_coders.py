@@ -15,7 +15,7 @@ from torch import Tensor
 from focaldet.errors import FocaldetError
 from focaldet.geometry.angles import RADIANS, rewrite
 from focaldet.geometry.coders import MAX_LOG_SCALE
-from focaldet.geometry.rotated_coders import CODER_FORMS, CoderAngle, RboxCoder, atan_form
+from focaldet.geometry.rotated_coders import CODER_FORMS, CoderAngle, DirectionCoder, RboxCoder, atan_form
 from rectangles import random_rboxes, rectangle_distances
 
 ANGLES = get_args(CoderAngle)
@@ -246,3 +246,50 @@ def test_atan_form_is_what_the_original_loss_takes(golden: Path, case: str) -> N
     (gradient,) = torch.autograd.grad(loss, predicted)
     assert loss.item() == pytest.approx(wanted, rel=1e-6)
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-5, atol=1e-7)
+
+
+@given(st.integers(0, 10_000))
+def test_directions_come_back(seed: int) -> None:
+    boxes, anchors, coder = random_rboxes(seed, 16), random_rboxes(seed + 1, 16, turns=0.5), DirectionCoder()
+    decoded = coder.decode(coder.encode(boxes, anchors), anchors)
+    slender = (boxes[:, 2] - boxes[:, 3]).abs() > 0.1  # how a square is turned is not told
+    assert rectangle_distances(coder.to_rbox(decoded), boxes)[slender].max(initial=0) < 1e-9
+    assert (decoded[:, :4].sort().values - boxes[:, :4].sort().values).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("sides", [(40.0, 10.0), (20.0, 20.0), (20.0, 19.0)])
+def test_directions_do_not_jump_as_a_box_turns(sides: tuple[float, float]) -> None:
+    theta = torch.linspace(-4.0, 4.0, 2001, dtype=torch.float64)
+    boxes = torch.tensor([50.0, 50.0, *sides, 0.0], dtype=torch.float64).repeat(len(theta), 1)
+    boxes[:, 4] = theta
+    deltas = DirectionCoder().encode(boxes, torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]]).expand(len(boxes), -1))
+    # a vector no longer than 1 turns by twice the step at most
+    assert deltas.diff(dim=0).abs().max() <= 2 * (theta[1] - theta[0]) + 1e-9
+
+
+def test_directions_do_not_jump_where_the_longer_side_changes() -> None:
+    sides = torch.linspace(19.0, 21.0, 201, dtype=torch.float64)
+    boxes = torch.stack([sides * 0 + 50, sides * 0 + 50, sides, 40 - sides, sides * 0 + 0.3], dim=1)
+    deltas = DirectionCoder().encode(boxes, torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]]).expand(len(boxes), -1))
+    assert deltas.diff(dim=0).abs().max() <= 0.002
+
+
+def test_directions_clamp_sizes_and_centres() -> None:
+    coder, anchors = DirectionCoder(), torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]])
+    box = coder.decode(torch.tensor([[90.0, -90.0, 1e9, -1e9, 1.0, 0.0]]), anchors, (40, 60))
+    low, high = 20 * math.exp(-MAX_LOG_SCALE), 20 * math.exp(MAX_LOG_SCALE)
+    assert torch.allclose(box, torch.tensor([[59.0, 0.0, high, low, 0.0]]))
+
+
+def test_directions_pass_gradients() -> None:
+    anchors = random_rboxes(3, 4)
+    deltas = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d: DirectionCoder().decode(d, anchors), deltas)
+
+
+def test_directions_refuse_other_numbers() -> None:
+    anchors = torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]])
+    with pytest.raises(FocaldetError, match="give six numbers a box"):
+        DirectionCoder().decode(torch.zeros(1, 5), anchors)
+    with pytest.raises(FocaldetError, match="give five numbers a box"):
+        DirectionCoder().encode(torch.zeros(1, 4), anchors)

@@ -1,10 +1,10 @@
-"""Rotated boxes to deltas and back, in the ways of all published rows; horizontal ones are in `coders`."""
+"""Rotated boxes to deltas and back, in the ways of all published rows and in one of ours; upright ones: `coders`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,22 @@ CODER_FORMS: dict[str, AngleForm] = {
 
 PLUS_ONE_EPSILON = 1e-5
 """What the quirk "plus-one" adds to the ratio of sides before the logarithm."""
+
+
+class RotatedCoder(Protocol):
+    """What turns rotated boxes into deltas and back. `numbers` is how many deltas a box has."""
+
+    @property
+    def numbers(self) -> int: ...  # noqa: D102
+
+    @property
+    def form(self) -> CoderAngle: ...  # noqa: D102
+
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor: ...  # noqa: D102
+
+    def decode(self, deltas: Tensor, anchors: Tensor, size: Size | None = None) -> Tensor: ...  # noqa: D102
+
+    def to_rbox(self, boxes: Tensor) -> Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -71,6 +87,16 @@ class RboxCoder:
     max_log_scale: float | None = MAX_LOG_SCALE
     stds: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
     anchor_sides: Literal["exact", "plus-one"] = "exact"
+
+    @property
+    def numbers(self) -> int:
+        """Deltas a box."""
+        return 5
+
+    @property
+    def form(self) -> CoderAngle:
+        """In which anchors and decoded boxes are written."""
+        return self.angle
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Say where boxes lie, seen from anchors; `decode` undoes it, up to its clamps.
@@ -121,9 +147,7 @@ class RboxCoder:
         offset, scale = deltas[..., :2] * anchors[..., 2:4], deltas[..., 2:4]
         if self.max_log_scale is not None:
             scale = scale.clamp(-self.max_log_scale, self.max_log_scale)  # exp of an untrained output overflows
-        centre = anchors[..., :2] + (_turn(offset, theta) if self.proj_xy else offset)
-        if size is not None:
-            centre = torch.cat([centre[..., :1].clamp(0, size[1] - 1), centre[..., 1:].clamp(0, size[0] - 1)], dim=-1)
+        centre = _within(anchors[..., :2] + (_turn(offset, theta) if self.proj_xy else offset), size)
         sides, theta = anchors[..., 2:4] * scale.exp(), self._wrap(theta + deltas[..., 4:] * self._radians)
         if self.edge_swap:
             ordered = sides[..., :1] > sides[..., 1:]
@@ -178,6 +202,100 @@ def atan_form(differences: Tensor) -> Tensor:
     """
     _check_five(differences, "differences")
     return torch.cat([differences[..., :4], differences[..., 4:].atan()], dim=-1)
+
+
+@dataclass(frozen=True)
+class DirectionCoder:
+    """Six deltas a box, none of which jumps when a box turns: the angle is a vector, as long as the box is slender.
+
+    With u the square root of the anchor's area, and the box as "le90" (w >= h):
+
+        dx = (x - x_a) / u    dw = log(w / u)    c = e cos(2 theta)
+        dy = (y - y_a) / u    dh = log(h / u)    s = e sin(2 theta)    e = (w^2 - h^2) / (w^2 + h^2)
+
+    A difference of angles has to jump somewhere on the circle, and boxes of directions near the jump are learned badly.
+    Here there is none: half a turn brings 2 theta back to itself, and a square, of which no side is the longer, has
+    e = 0. (c, s) is how the box's second moments differ from a circle's. The anchor's own angle plays no part. The price:
+    how a square is turned is not told.
+
+    Attributes:
+        max_log_scale: dw and dh are clamped to plus or minus this in decoding; None: free.
+
+    >>> coder, anchors = DirectionCoder(), torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]])
+    >>> deltas = coder.encode(torch.tensor([[52.0, 50.0, 20.0, 10.0, 0.3]]), anchors)
+    >>> deltas
+    tensor([[ 0.1000,  0.0000,  0.0000, -0.6931,  0.4952,  0.3388]])
+    >>> coder.decode(deltas, anchors)
+    tensor([[52.0000, 50.0000, 20.0000, 10.0000,  0.3000]])
+    """
+
+    max_log_scale: float | None = MAX_LOG_SCALE
+
+    @property
+    def numbers(self) -> int:
+        """Deltas a box."""
+        return 6
+
+    @property
+    def form(self) -> CoderAngle:
+        """In which anchors and decoded boxes are written."""
+        return "le90"
+
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """Say where boxes lie, seen from anchors; `decode` undoes it, up to its clamp.
+
+        Args:
+            boxes: (..., 5) rboxes with area, any theta, in any frame.
+            anchors: (..., 5) with area, in that frame.
+
+        Returns:
+            (..., 6) deltas without unit; at least float32. A box without area gives an infinite dw or dh.
+        """
+        _check_five(boxes, "boxes")
+        _check_five(anchors, "anchors")
+        boxes = rewrite(in_full_precision(boxes), RADIANS, ANGLE_FORMS["le90"])
+        anchors, unit = in_full_precision(anchors), _side(anchors)
+        turn, squares = 2 * boxes[..., 4:], boxes[..., 2:4].square()
+        slender = (squares[..., :1] - squares[..., 1:]) / squares.sum(dim=-1, keepdim=True)
+        offset, scale = (boxes[..., :2] - anchors[..., :2]) / unit, (boxes[..., 2:4] / unit).log()
+        return torch.cat([offset, scale, slender * turn.cos(), slender * turn.sin()], dim=-1)
+
+    def decode(self, deltas: Tensor, anchors: Tensor, size: Size | None = None) -> Tensor:
+        """Turn the deltas that a head predicts into boxes; of the vector only the direction is read.
+
+        Args:
+            deltas: (..., 6).
+            anchors: (..., 5), in any frame.
+            size: as in `RboxCoder.decode`.
+
+        Returns:
+            (..., 5) rboxes in that frame, w along theta, in [-pi/2, pi/2]; at least float32.
+        """
+        if deltas.ndim == 0 or deltas.shape[-1] != 6:
+            raise FocaldetError(f"deltas has shape {tuple(deltas.shape)}; give six numbers a box, of shape (..., 6)")
+        _check_five(anchors, "anchors")
+        deltas, anchors, unit = in_full_precision(deltas), in_full_precision(anchors), _side(anchors)
+        scale = deltas[..., 2:4]
+        if self.max_log_scale is not None:
+            scale = scale.clamp(-self.max_log_scale, self.max_log_scale)
+        theta = torch.atan2(deltas[..., 5:], deltas[..., 4:5]) / 2
+        return torch.cat([_within(anchors[..., :2] + deltas[..., :2] * unit, size), unit * scale.exp(), theta], dim=-1)
+
+    def to_rbox(self, boxes: Tensor) -> Tensor:
+        """Write decoded boxes (..., 5) as public rboxes, "le90"."""
+        return rewrite(in_full_precision(boxes), RADIANS, ANGLE_FORMS["le90"])
+
+
+def _side(anchors: Tensor) -> Tensor:
+    """Return the side (..., 1) of a square of the area of anchors (..., 5)."""
+    return in_full_precision(anchors)[..., 2:4].prod(dim=-1, keepdim=True).sqrt()
+
+
+def _within(centres: Tensor, size: Size | None) -> Tensor:
+    """Clamp centres (..., 2) to the numbers of the pixels of a picture (height, width); None: to nothing."""
+    if size is None:
+        return centres
+    return torch.cat([centres[..., :1].clamp(0, size[1] - 1), centres[..., 1:].clamp(0, size[0] - 1)], dim=-1)
 
 
 def _turn(vectors: Tensor, theta: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Head(nn.Module):
         num_convs: convolutions in each tower.
         num_anchors: anchors a place.
         num_classes: C.
-        box_numbers: D, 4 for hboxes, 5 for rboxes.
+        box_numbers: D, deltas a box: 4 for hboxes, 5 for rboxes, or 6 where directions are coded as vectors.
         init: of the towers: "normal" of deviation 0.01, under which the signal of narrow ones fades, or "kaiming".
         prior: score that every class starts from, so that the first loss is not that of a million false alarms.
         norm: behind the convolutions of the towers.

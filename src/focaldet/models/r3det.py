@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from focaldet.errors import FocaldetError
 from focaldet.geometry.hbox import in_full_precision
-from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_coders import RotatedCoder
 from focaldet.models.heads import Head
 from focaldet.models.inld import InLD
 from focaldet.models.refine import Convs, FeatureRefinement, Output, Points, Sampling
@@ -26,9 +26,9 @@ from focaldet.structures import StageOutput
 
 Gradient = Literal["detached", "attached"]
 
-MAX_DELTAS = (1e4, 1e4, 40.0, 40.0, 1e4)
-"""What the five deltas of a box that goes on to the next stage are clamped to: far beyond any that a detector means,
-and little enough that nothing overflows, nor its gradient."""
+MAX_DELTA, MAX_SCALE_DELTA = 1e4, 40.0
+"""What the deltas of a box that goes on to the next stage are clamped to, and those of its sides: far beyond any that a
+detector means, and little enough that nothing overflows, nor its gradient."""
 LEAST_SIDE = 1e-3
 """Sides that go on to the next stage are at least so many pixels."""
 FARTHEST = 1e6
@@ -50,7 +50,7 @@ class RefineStage(nn.Module):
     def forward(
         self, pyramid: Sequence[Tensor], boxes: Sequence[Tensor], weights: Sequence[Tensor] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Turn maps (B, channels, H, W) and boxes (B, H * W, 5) into logits (B, H * W, C) and deltas (B, H * W, 5).
+        """Turn maps (B, channels, H, W) and boxes (B, H * W, 5) into logits (B, H * W, C) and deltas (B, H * W, D).
 
         Args:
             pyramid: one map a level.
@@ -79,7 +79,7 @@ class R3Det(RetinaNet):
         self,
         first: RetinaNet,
         refine: Sequence[RefineStage],
-        coder: RboxCoder,
+        coder: RotatedCoder,
         gradient: Gradient = "detached",
         inld: InLD | None = None,
     ) -> None:
@@ -113,7 +113,7 @@ class R3Det(RetinaNet):
 def build_r3det(
     first: RetinaNet,
     *,
-    coder: RboxCoder,
+    coder: RotatedCoder,
     refine_stages: int = 1,
     refine_convs: Convs = "per-level",
     refine_points: Points = 1,
@@ -144,7 +144,7 @@ def build_r3det(
     strides, channels = first.anchors.strides, first.head.in_channels
     if inld and len(inld) != len(strides):
         raise FocaldetError(f"inld={tuple(inld)} has {len(inld)} numbers; give one for each of {len(strides)} levels")
-    if refine_points == 5 and coder.angle == "tf180":
+    if refine_points == 5 and coder.form == "tf180":
         raise FocaldetError("refine_points=5 does not go with angle='tf180'; use refine_points=1, or angle='tf90'")
     stages = [
         RefineStage(
@@ -164,7 +164,7 @@ def best_boxes(
     deltas: Sequence[Tensor],
     anchors: Sequence[Tensor],
     pyramid: Sequence[Tensor],
-    coder: RboxCoder,
+    coder: RotatedCoder,
 ) -> list[Tensor]:
     """Return the box of each place's best anchor, that of the highest logit of any class, of equal ones the first.
 
@@ -173,7 +173,7 @@ def best_boxes(
 
     Args:
         logits: (B, H * W * K, C), one tensor a level, the K anchors of a place together.
-        deltas: (B, H * W * K, 5).
+        deltas: (B, H * W * K, D).
         anchors: (1 or B, H * W * K, 5), in the coder's form.
         pyramid: the levels' maps, (..., H, W).
         coder: how deltas and anchors become boxes.
@@ -189,21 +189,28 @@ def best_boxes(
 
 
 def _best_of_place(logits: Tensor, deltas: Tensor, anchors: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return deltas and anchors (B, count, 5) of the best of each place's anchors."""
+    """Return deltas (B, count, D) and anchors (B, count, 5) of the best of each place's anchors."""
     anchors = anchors.expand(len(logits), -1, -1)
     if logits.shape[1] == count:
         return deltas, anchors
     batch, kinds = len(logits), logits.shape[1] // count
     best = logits.detach().reshape(batch, count, kinds, -1).amax(dim=-1).argmax(dim=-1)
-    index = best[:, :, None, None].expand(-1, -1, 1, deltas.shape[-1])
-    of_place = [rows.reshape(batch, count, kinds, -1).gather(2, index).squeeze(2) for rows in (deltas, anchors)]
+    index = best[:, :, None, None]
+    of_place = [
+        rows.reshape(batch, count, kinds, -1).gather(2, index.expand(-1, -1, 1, rows.shape[-1])).squeeze(2)
+        for rows in (deltas, anchors)
+    ]
     return of_place[0], of_place[1]
 
 
-def decode_within(deltas: Tensor, anchors: Tensor, coder: RboxCoder) -> Tensor:
-    """Decode boxes (..., 5), clamped to finite ones with area as `best_boxes` says; what is no number stays none."""
+def decode_within(deltas: Tensor, anchors: Tensor, coder: RotatedCoder) -> Tensor:
+    """Decode deltas (..., D) to boxes (..., 5), clamped to finite ones with area as `best_boxes` says.
+
+    What is no number stays none.
+    """
     deltas = in_full_precision(deltas)
-    limits = deltas.new_tensor(MAX_DELTAS)
+    limits = deltas.new_full(deltas.shape[-1:], MAX_DELTA)
+    limits[2:4] = MAX_SCALE_DELTA
     boxes = coder.decode(deltas.clamp(-limits, limits), anchors)
     centres, sides, theta = torch.split(boxes, [2, 2, 1], dim=-1)
     return torch.cat([centres.clamp(-FARTHEST, FARTHEST), sides.clamp(LEAST_SIDE, FARTHEST), theta], dim=-1)

@@ -78,6 +78,7 @@ def build_retinanet(
     anchors: AnchorShapes = COCO_ANCHORS,
     head_init: HeadInit = "normal",
     prior: float = 0.01,
+    box_numbers: int | None = None,
 ) -> RetinaNet:
     """Build a freshly initialized RetinaNet; most arguments are named as a Recipe's fields, defaults are the COCO R-50.
 
@@ -102,6 +103,7 @@ def build_retinanet(
             say how many numbers a box has.
         head_init: how the towers of the head start.
         prior: score that every class starts from.
+        box_numbers: deltas a box; None: as many numbers as an anchor has.
 
     Raises:
         UsageError: no network has this name.
@@ -117,7 +119,7 @@ def build_retinanet(
         num_convs=head_convs,
         num_anchors=anchors.num_anchors,
         num_classes=num_classes,
-        box_numbers=anchors.box_numbers,
+        box_numbers=box_numbers or anchors.box_numbers,
         init=head_init,
         prior=prior,
         norm=head_norm,
