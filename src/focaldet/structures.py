@@ -95,6 +95,7 @@ class Batch:
         originals: (height, width) of each picture in its file.
         ids, indices, names: which pictures these are.
         targets: what the anchors should say, where it was worked out with the batch (fixed anchors), else None.
+        assign_seconds: what working it out took.
     """
 
     images: Tensor
@@ -107,6 +108,7 @@ class Batch:
     indices: list[int]
     names: list[str]
     targets: StageTargets | None = None
+    assign_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

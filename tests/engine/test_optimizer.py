@@ -39,6 +39,7 @@ def gathered(rule: UpdateRule) -> tuple[Network, dict[str, Tensor]]:
     gradients = Gradients(network, rule)
     for number, picture in enumerate(PICTURES, 1):
         gradients.add(network(picture) / 3, last=number == 3)
+    gradients.finish()
     return network, {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -109,6 +110,7 @@ def test_without_reaching_the_limit_decay_is_the_same_inside_and_outside() -> No
         for _ in range(2):
             optimizer.zero_grad()
             gradients.add(network(PICTURES[0]), last=True)
+            gradients.finish()
             optimizer.step()
         states.append(network.state_dict())
     for name in states[0]:

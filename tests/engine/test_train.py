@@ -19,14 +19,15 @@ from focaldet.engine import trainer as trainer_module
 from focaldet.engine.checkpoint import load_checkpoint, load_recipe, load_weights, save_recipe
 from focaldet.engine.history import COLUMNS, read_history
 from focaldet.engine.job import prepare
+from focaldet.engine.options import Options
 from focaldet.engine.plan import plan
-from focaldet.engine.progress import Quiet
 from focaldet.engine.trainer import Trainer
 from focaldet.errors import FocaldetError, UsageError
+from focaldet.losses.criterion import Criterion
 from focaldet.results import files
 
 NAME = "retinanet-small"
-TIMES = ("time_s", "cpu_s")
+TIMES = ("time_s", "cpu_s", "pictures_s", "memory_gb")
 
 
 def last(folder: Path) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def test_a_run_leaves_all_its_files(unbroken: Any) -> None:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "recipe.yaml", "checkpoints/last.pt", "checkpoints/best.pt", "model.safetensors", "metrics.csv", "log.txt",
-        "report.html",
+        "report.html", "checkpoints/previous.pt", "metrics_classes.csv",
     }  # fmt: skip
     assert load_recipe(folder / "recipe.yaml") == run.recipe == load_weights(folder / "model.safetensors")[1]
     assert run.recipe.classes == ("red", "blue")
@@ -161,7 +162,8 @@ def test_a_stopped_run_goes_on_exactly(
     folder, listener = tmp_path / "run", recorder(stop_at=stop[1], during=stop[0])
     with pytest.raises(KeyboardInterrupt):
         train_module.train(NAME, data, folder, workers=workers, listener=listener, **tiny)
-    assert listener.lines[-1] == f"stopped at step {step}; go on with --resume"
+    way_on = f"focaldet train {NAME} {data} --output {folder} --resume"
+    assert listener.lines[-1] == f"stopped at step {step} of 4; go on with {way_on}"
     assert last(folder)["step"] == step
     torch.manual_seed(12345)  # what the process did before must not matter
     going = recorder()
@@ -177,11 +179,11 @@ def test_a_step_that_was_cut_off_is_taken_again(
 ) -> None:
     folder, losses, calls = tmp_path / "run", Trainer.losses, []
 
-    def cut_off(self: Trainer, batch: Any) -> Any:
+    def cut_off(self: Trainer, batch: Any, group: int) -> Any:
         calls.append(batch.names)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return losses(self, batch)
+        return losses(self, batch, group)
 
     monkeypatch.setattr(Trainer, "losses", cut_off)
     with pytest.raises(KeyboardInterrupt):
@@ -199,9 +201,9 @@ def test_random_generators_go_on_too(
     drawn: list[float] = []
     losses = Trainer.losses
 
-    def watched(self: Trainer, batch: Any) -> Any:
+    def watched(self: Trainer, batch: Any, group: int) -> Any:
         drawn.append(float(torch.rand(())))
-        return losses(self, batch)
+        return losses(self, batch, group)
 
     monkeypatch.setattr(Trainer, "losses", watched)
     options = {**tiny, "epochs": 1, "batch": 1, "normalize_over": 1, "weights": None}
@@ -287,7 +289,7 @@ def test_a_published_batch_on_one_device_averages_its_groups(data: Path, tiny: A
     """Two groups of two pictures: the gradient is the mean of the two, each normalized by its own positives."""
     changes = {key: value for key, value in {**tiny, **PUBLISHED, "batch": 4}.items() if key != "weights"}
     job = prepare("retinanet_r50_1x_coco", data, changes)
-    trainer = Trainer(job, tmp_path, torch.device("cpu"), workers=0, listener=Quiet())
+    trainer = Trainer(job, tmp_path, torch.device("cpu"))
     trainer.model.train()
     (groups,) = list(trainer.loader())
     assert [len(batch.names) for batch in groups] == [2, 2]
@@ -326,7 +328,7 @@ def test_fine_tuning_joins_classes_by_name_and_lists_all(
 ) -> None:
     source, listener = unbroken[0].folder, recorder()
     job = prepare(NAME, new_data(classes=("green", "blue")), tiny)
-    trainer = Trainer(job, tmp_path / "run", torch.device("cpu"), workers=0, listener=listener)
+    trainer = Trainer(job, tmp_path / "run", torch.device("cpu"), listener=listener)
     trainer.start_from(source)
     for sentence in (
         "weights loaded: ",
@@ -362,16 +364,13 @@ def test_fine_tuning_runs_from_a_run_a_file_or_a_state_dict(
 def test_a_loss_that_is_not_finite_names_the_picture(
     data: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(recipe: Any) -> Any:
-        def criterion(stages: Any, targets: Any) -> dict[str, torch.Tensor]:
-            loss = stages[0].logits[0].sum()
-            return {"class": loss, "box": loss * float("nan"), "loss": loss * float("nan")}
+    def broken(self: Criterion, stages: Any, targets: Any) -> dict[str, torch.Tensor]:
+        loss = stages[0].logits[0].sum()
+        return {"class": loss, "box": loss * float("nan"), "loss": loss * float("nan")}
 
-        return criterion
-
-    monkeypatch.setattr(trainer_module, "build_criterion", broken)
+    monkeypatch.setattr(Criterion, "__call__", broken)
     options = {**tiny, "batch": 1, "normalize_over": 1}
-    with pytest.raises(FocaldetError, match=r"not finite \(box, loss\) at step 0 on \d\.png; look at these pictures"):
+    with pytest.raises(FocaldetError, match=r"not finite \(box, loss\) on \d\.png at step 0; look at these pictures"):
         train_module.train(NAME, data, tmp_path / "run", weights=None, **options)
 
 
@@ -382,7 +381,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     folder = tmp_path / "run"
 
     def fills_up(path: Any, mode: str = "r", **options: Any) -> Any:
-        full = ".pt." in str(path) and (folder / "checkpoints" / "last.pt").exists()
+        full = ".pt." in str(path) and (folder / "checkpoints" / "best.pt").exists()
         return open("/dev/full" if full else path, mode, **options)
 
     with monkeypatch.context() as patched:
@@ -476,7 +475,7 @@ def test_a_picture_that_cannot_be_read_is_one_sentence(
         picture.unlink()
     else:
         picture.write_bytes(content[: len(content) // 2] if fault == "cut off" else b"text")
-    trainer = Trainer(trainer_data, tmp_path / "run", torch.device("cpu"), workers=workers, listener=Quiet())
+    trainer = Trainer(trainer_data, tmp_path / "run", torch.device("cpu"), options=Options(workers=workers))
     with pytest.raises(FocaldetError, match=r"3\.png") as caught:
         trainer.run_epoch()
     assert "\n" not in str(caught.value)

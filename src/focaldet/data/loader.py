@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ from focaldet.structures import Batch, Sample
 Transform = Callable[[Sample, np.random.Generator], Sample]
 Collate = Callable[[Sequence[Sample]], Batch]
 Sampler = GroupedSampler | InOrder
+Share = Callable[[list[MicroBatch]], Sequence[MicroBatch]]
+"""Which micro-batches of a step are this process's."""
 
 
 class PictureLoader:
@@ -38,6 +41,7 @@ class PictureLoader:
         workers: processes; 0 does all in this one.
         seed: of the samples' random choices.
         channels: of the pictures.
+        share: picks this process's micro-batches out of a step's; None for all.
     """
 
     def __init__(
@@ -50,11 +54,13 @@ class PictureLoader:
         workers: int = 0,
         seed: int = 0,
         channels: int = 3,
+        share: Share | None = None,
     ) -> None:
         self._sampler = sampler
+        self._share = share or (lambda step: step)
         self._loader = DataLoader(
             _Station(dataset, transform, collate, seed, channels, packs=workers > 0),
-            sampler=_Tasks(sampler),
+            sampler=_Tasks(sampler, self._share),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=2 if workers else None,
@@ -73,7 +79,7 @@ class PictureLoader:
         Raises:
             FocaldetError: a picture cannot be read; the sentence is the reader's own.
         """
-        sizes = [len(step) for step in self._sampler.steps()]
+        sizes = [len(self._share(step)) for step in self._sampler.steps()]
         micro_batches = iter(self._loader)
         try:
             for size in sizes:
@@ -115,12 +121,13 @@ class _Packed:
 class _Tasks:
     """The micro-batches of the epoch's remaining steps, one after the other, for the DataLoader."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, share: Share) -> None:
         self.sampler = sampler
+        self.share = share
 
     def __iter__(self) -> Iterator[_Task]:
         epoch = self.sampler.epoch
-        return (_Task(epoch, draws) for step in list(self.sampler.steps()) for draws in step)
+        return (_Task(epoch, draws) for step in list(self.sampler.steps()) for draws in self.share(step))
 
 
 class _Station(TorchDataset[object]):
@@ -168,3 +175,5 @@ def _context() -> str | None:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the cores belong to the workers and to the model
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a batch system sends them to the whole group: the
+        signal.signal(number, signal.SIG_IGN)  # process that trains decides, and needs its pictures until then

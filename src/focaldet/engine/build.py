@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -278,6 +279,7 @@ class Collate:
             difficult=self.difficult,
         )
         if self.anchors is not None:
+            started = time.perf_counter()
             grid = self.anchors.grid_for((batch.images.shape[-2], batch.images.shape[-1]))
             batch.targets = build_targets(
                 grid,
@@ -288,6 +290,7 @@ class Collate:
                 to_regress=self.truth.to_regress,
                 encode=self.truth.encode,
             )
+            batch.assign_seconds = time.perf_counter() - started
         return batch
 
 
@@ -402,6 +405,6 @@ def find_device(device: torch.device | str) -> torch.device:
 
 
 def check_precision(recipe: Recipe, device: torch.device) -> None:
-    """Refuse bf16 where it would only be slow."""
+    """Refuse bf16 where it would only be slow; fp16 is asked for by those who know why."""
     if recipe.precision == "bf16" and not bf16_is_native(device):
         raise FocaldetError(f"this machine's {device.type} only emulates bf16, which is slow; use precision=float32")

@@ -7,7 +7,10 @@ Two kinds of file. `checkpoints/*.pt` hold all that resuming needs and open with
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,35 @@ from focaldet.errors import FocaldetError
 from focaldet.recipes import Recipe
 from focaldet.results.files import write_beside
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a checkpoint's layout changes."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Save tensors, numbers, strings and containers of them, atomically."""
+def save_checkpoint(path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
+    """Save tensors, numbers, strings and containers of them, atomically.
+
+    Args:
+        path: where.
+        state: what.
+        keep: a second name for the file that stands at `path` so far.
+    """
     with write_beside(path) as file:
         try:
             torch.save({"format": FORMAT, **state}, file)
         except RuntimeError as error:  # torch wraps a full disk into a RuntimeError of its zip writer
             raise OSError(f"the disk took only a part ({error.args[0].splitlines()[0]})") from error
+        if keep is not None and path.exists():
+            keep_as(path, keep)
+
+
+def keep_as(path: Path, keep: Path) -> None:
+    """Let a file be found under a second name, whatever becomes of the first; `path` stays where it is."""
+    beside = keep.with_name(f".{keep.name}.{os.getpid()}.part")
+    try:
+        os.link(path, beside)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, beside)
+    beside.replace(keep)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -50,6 +71,46 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FocaldetError(f"{path} is no checkpoint of this version of focaldet")
     return state
+
+
+class Checkpoints:
+    """The checkpoints of a run: `last.pt`, the one before it, `previous.pt`, and `best.pt`.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkpoints"
+        self.last, self.previous, self.best = (self.folder / f"{name}.pt" for name in ("last", "previous", "best"))
+
+    def clear(self) -> None:
+        """Remove all: what an earlier run left would pass for this one's."""
+        for path in (self.last, self.previous, self.best):
+            path.unlink(missing_ok=True)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Make a state the last one; the one before it is kept. At no moment is there none."""
+        save_checkpoint(self.last, state, keep=self.previous)
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Make a state the best one."""
+        save_checkpoint(self.best, state)
+
+    def load(self, device: torch.device | str, say: Callable[[str], None]) -> dict[str, Any]:
+        """Load the last state that is whole, and say so if it is not the last one.
+
+        Raises:
+            FocaldetError: there is none; the sentence is that of the last one.
+        """
+        try:
+            return load_checkpoint(self.last, device)
+        except FocaldetError as error:
+            if not self.previous.is_file():
+                raise
+            state = load_checkpoint(self.previous, device)
+            say(f"{error}; it is skipped, and the run goes on from {self.previous.name}, which is whole")
+            return state
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], recipe: Recipe, terms: str = "") -> None:

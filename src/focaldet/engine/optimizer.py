@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from focaldet.engine.distributed import ALONE, Processes
 from focaldet.errors import FocaldetError
 
 ClipPer = Literal["total", "variable"]
@@ -75,30 +76,60 @@ class UpdateRule:
 class Gradients:
     """Gathers the gradient of an update, group of pictures by group of pictures, and keeps it within bounds.
 
+    Begin an update with `optimizer.zero_grad`, `add` each group, then `finish`.
+
     Args:
         model: the network that is trained.
         rule: what bounds hold.
+        processes: whose gradients are summed.
+        scale: what losses are multiplied by on their way to gradients in half precision.
     """
 
-    def __init__(self, model: nn.Module, rule: UpdateRule) -> None:
+    def __init__(
+        self, model: nn.Module, rule: UpdateRule, processes: Processes = ALONE, scale: LossScale | None = None
+    ) -> None:
         self.parameters = list(model.parameters())
         self.rule = rule
+        self.processes = processes
+        self.scale = scale
 
     def add(self, loss: Tensor, *, last: bool) -> None:
-        """Add the gradient of one group's share of the loss; behind the last one, all is ready for the optimizer.
-
-        Begin an update with `optimizer.zero_grad`.
+        """Add the gradient of one group's share of the loss.
 
         Args:
-            loss: of one group of pictures, divided by the number of groups.
-            last: whether this is the update's last group.
+            loss: of one group of pictures, divided by the number of groups in all processes.
+            last: whether this is the update's last group, in all processes.
         """
+        if self.scale is not None:
+            loss = loss * self.scale.value
         if self.rule.decay_is_clipped:
             self._add_clipped(loss, with_decay=last)
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def finish(self) -> float:
+        """Sum over processes and clip; then all is ready for the optimizer.
+
+        Returns:
+            The L2 norm of all gradients together, before "total" clips it. Not finite: the update must be left out.
+        """
+        self._sum_over_processes()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if self.scale is not None and not self.rule.decay_is_clipped:
+            torch._foreach_div_(gradients, self.scale.value)
+        if self.rule.clip is None or self.rule.decay_is_clipped:
+            return float(get_total_norm(gradients))
+        return float(clip_grad_norm_(self.parameters, self.rule.clip))
+
+    def _sum_over_processes(self) -> None:
+        """Sum what any process has: a parameter without a gradient here may have one elsewhere."""
+        if self.processes.count == 1:
             return
-        loss.backward()  # type: ignore[no-untyped-call]
-        if last and self.rule.clip is not None:
-            clip_grad_norm_(self.parameters, self.rule.clip)
+        holders = self.processes.sum(parameter.grad is not None for parameter in self.parameters)
+        for parameter, held in zip(self.parameters, holders, strict=True):
+            if held and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.processes.sum_tensors([parameter.grad for parameter in self.parameters if parameter.grad is not None])
 
     def _add_clipped(self, loss: Tensor, *, with_decay: bool) -> None:
         before = [parameter.grad for parameter in self.parameters]
@@ -110,11 +141,57 @@ class Gradients:
             if parameter.grad is None:
                 parameter.grad = summed
                 continue
+            if self.scale is not None:
+                parameter.grad.div_(self.scale.value)
             if with_decay:
                 parameter.grad.add_(parameter.detach(), alpha=self.rule.decay(parameter))
             clip_to_norm_(parameter.grad, self.rule.clip)
             if summed is not None:
                 parameter.grad.add_(summed)
+
+
+class LossScale:
+    """What the loss is multiplied by so that gradients in float16 neither vanish nor overflow.
+
+    Without a fixed value it is halved when a gradient overflows, and that update left out; it is doubled after 2,000
+    updates without one (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+
+    Args:
+        fixed: the value for good; None to let it follow the gradients.
+    """
+
+    START = 65536.0
+    PATIENCE = 2000
+    LEAST = 2.0**-10
+    """Gradients that overflow even so are not to be helped by scaling."""
+
+    def __init__(self, fixed: float | None = None) -> None:
+        self.fixed = fixed
+        self.value = fixed or self.START
+        self.since = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a smaller value would not help either."""
+        return self.fixed is not None or self.value <= self.LEAST
+
+    def update(self, *, finite: bool) -> None:
+        """Take note of how an update's gradients came out."""
+        self.since = self.since + 1 if finite else 0
+        if self.fixed is not None:
+            return
+        if not finite:
+            self.value /= 2
+        elif self.since == self.PATIENCE:
+            self.value, self.since = 2 * self.value, 0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return plain numbers."""
+        return {"value": self.value, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from there."""
+        self.value, self.since = state["value"], int(state["since"])
 
 
 def clip_to_norm_(gradient: Tensor, limit: float) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from focaldet.engine.build import find_device
 from focaldet.engine.job import prepare
-from focaldet.engine.progress import Quiet
 from focaldet.engine.trainer import Trainer
 from focaldet.recipes import Recipe
 
@@ -58,7 +57,7 @@ def plan(
     The hours are measured: two training steps are taken on the first pictures, reading and validation not counted.
     """
     job = prepare(recipe, data, changes, format=format)
-    trainer = Trainer(job, Path(), find_device(device), workers=0, listener=Quiet())
+    trainer = Trainer(job, Path(), find_device(device))
     schedule = job.schedule
     total = schedule.total_steps
     groups = next(iter(trainer.loader()))

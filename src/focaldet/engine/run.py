@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class Run:
         scores: of the weights that were kept, the best of all validations; None without validation data.
         steps: updates done.
         seconds, cpu_seconds: what it took.
+        profile: share of a step's time by part, 0 to 1; empty unless it was measured.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class Run:
     steps: int
     seconds: float
     cpu_seconds: float
+    profile: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and strings."""
@@ -37,5 +39,6 @@ class Run:
             "steps": self.steps,
             "seconds": round(self.seconds, 1),
             "cpu_seconds": round(self.cpu_seconds, 1),
+            **({"profile": {name: round(share, 4) for name, share in self.profile.items()}} if self.profile else {}),
             "scores": None if self.scores is None else self.scores.to_dict(),
         }

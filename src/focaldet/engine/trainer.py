@@ -1,10 +1,10 @@
-"""The training loop: steps, validation after each epoch, files that allow to go on from where a run stopped."""
+"""The training loop: steps, validation after epochs, files that allow to go on from where a run stopped."""
 
 from __future__ import annotations
 
 import math
-import resource
-import time
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +13,65 @@ from torch import Tensor
 
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import GroupedSampler
+from focaldet.engine.average import Average
 from focaldet.engine.build import (
     build_collate,
-    build_criterion,
     build_model,
     build_optimizer,
-    build_stage_targets,
     build_steps,
     build_update_rule,
     check_precision,
 )
 from focaldet.engine.checkpoint import (
+    Checkpoints,
     load_checkpoint,
     rng_state,
     save_checkpoint,
     save_weights,
     set_rng_state,
 )
+from focaldet.engine.clock import Clock, peak_gigabytes
 from focaldet.engine.detector import Detector, Weights
+from focaldet.engine.distributed import ALONE, Processes
 from focaldet.engine.evaluate import Evaluation, evaluate_detector
+from focaldet.engine.failure import NotFinite, bad_gradients, batch_to_dict, explain, seed_group, shorten
+from focaldet.engine.forward import Forward
 from focaldet.engine.history import History
 from focaldet.engine.job import Job
-from focaldet.engine.optimizer import Gradients
-from focaldet.engine.progress import Listener
+from focaldet.engine.optimizer import Gradients, LossScale
+from focaldet.engine.options import Options
+from focaldet.engine.progress import Listener, Quiet
+from focaldet.engine.recompute import keep_statistics
 from focaldet.engine.run import Run
+from focaldet.engine.signals import Signals
+from focaldet.engine.statistics import Statistics
+from focaldet.engine.stopwatch import Stopwatch
+from focaldet.engine.tensorboard import Board
+from focaldet.engine.watch import Watch
 from focaldet.engine.weights import read_weights
-from focaldet.errors import FocaldetError
+from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
 from focaldet.models.imagenet import imagenet_weights
+from focaldet.models.retinanet import RetinaNet
 from focaldet.models.weights import load_backbone, load_fitting, load_strict
 from focaldet.recipes import Recipe
 from focaldet.structures import Batch
 
+Groups = list[Batch]
+"""This process's groups of pictures of a step; those of a group share a loss normalizer."""
+
 
 class Trainer:
-    """One run: the parts, the position, and the files."""
+    """One run: the parts, the position, and the files.
+
+    Args:
+        job: recipe and data.
+        folder: of the run; nothing is written before `clear` or `run`.
+        device: where to compute.
+        options: how to work.
+        listener: hears about progress.
+        processes: who shares the work.
+    """
 
     def __init__(
         self,
@@ -55,21 +79,16 @@ class Trainer:
         folder: Path,
         device: torch.device,
         *,
-        workers: int,
-        listener: Listener,
-        max_minutes: float | None = None,
+        options: Options | None = None,
+        listener: Listener | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        """Build all parts; nothing is written yet."""
         recipe = job.recipe
         check_precision(recipe, device)
         torch.manual_seed(recipe.seed)
-        self.job, self.folder, self.device, self.workers, self.listener = job, folder, device, workers, listener
-        self.recipe = recipe
-        self.model = build_model(recipe).to(device).to(memory_format=torch.channels_last)
-        self.criterion = build_criterion(recipe)
-        self.targets = build_stage_targets(recipe)
-        self.optimizer = build_optimizer(recipe, self.model)
-        self.gradients = Gradients(self.model, build_update_rule(recipe))
+        self.job, self.recipe, self.folder, self.device, self.processes = job, recipe, folder, device, processes
+        self.options = options or Options()
+        self.listener = (listener if processes.first else None) or Quiet()
         self.schedule = job.schedule
         self.sampler = GroupedSampler(
             job.training.tall,
@@ -78,32 +97,59 @@ class Trainer:
             seed=recipe.seed,
             images_per_epoch=recipe.images_per_epoch,
         )
-        self.history = History(folder / "metrics.csv")
+        check_share(recipe, self.sampler.groups, processes)
+        self._build_learning()
+        self._build_books()
+
+    def _build_learning(self) -> None:
+        """Build what makes an update."""
+        recipe, options, processes = self.recipe, self.options, self.processes
+        self.stopwatch = Stopwatch(self.device, on=options.profile)
+        self.model = build_model(recipe).to(self.device)
+        if options.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.forward = Forward(recipe, self.model, self.device, options, self.stopwatch)
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.scale = LossScale(recipe.loss_scale) if recipe.precision == "fp16" else None
+        self.gradients = Gradients(self.model, build_update_rule(recipe), processes, self.scale)
+        self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
+        self.statistics = Statistics(self.model, processes, self.sampler.groups)
+
+    def _build_books(self) -> None:
+        """Build what keeps the position, the figures and the files."""
+        self.history = History(self.folder / "metrics.csv", writes=self.processes.first)
+        self.checkpoints = Checkpoints(self.folder)
+        self.board = Board(self.folder / "tensorboard") if self.options.tensorboard and self.processes.first else None
+        self.watch = Watch(self.say)
+        self.signals = Signals(patient=self.processes.count > 1)
+        self.clock = Clock()
+        self.elapsed = self.saved_at = self.validated_at = self.validation_seconds = 0.0
         self.step_number = 0
-        self.best = -1.0
+        self.best, self.waited = -1.0, 0
         self.scores: Scores | None = None
-        self.max_seconds = math.inf if max_minutes is None else 60 * max_minutes
-        self.validation_seconds = 0.0
-        self.validated_at = 0.0
-        self.seconds_before = self.cpu_before = 0.0
-        self.started, self.cpu_started = time.perf_counter(), cpu_seconds()
+        self.way_on = "--resume"
+        self._trouble: FocaldetError | None = None
 
     # --- where it stands ---
     @property
-    def seconds(self) -> float:
-        """Time spent on the run, earlier sittings included."""
-        return self.seconds_before + time.perf_counter() - self.started
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU time spent on the run, workers that have ended and earlier sittings included."""
-        return self.cpu_before + cpu_seconds() - self.cpu_started
-
-    @property
     def progress(self) -> float:
         """Share of the run that is over, by steps or by the clock; the clock leaves time for the last validation."""
-        by_clock = self.seconds / max(self.max_seconds - self.validation_seconds, 1e-9)
-        return max(self.step_number / self.schedule.total_steps, by_clock)
+        by_steps = self.step_number / self.schedule.total_steps
+        if self.options.max_minutes is None:
+            return by_steps
+        left_to_train = 60 * self.options.max_minutes - self.validation_seconds
+        return max(by_steps, self.elapsed / max(left_to_train, 1e-9))
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps are done, the time is, or nothing has become better for long."""
+        patience = self.options.patience
+        return self.progress >= 1 or (patience is not None and self.waited >= patience)
+
+    @property
+    def kept_model(self) -> RetinaNet:
+        """The network that is scored and kept: the averaged one where there is an average."""
+        return self.model if self.average is None else self.average.model
 
     def say(self, line: str) -> None:
         """Tell the listener and keep the line in log.txt."""
@@ -113,7 +159,10 @@ class Trainer:
     # --- beginnings ---
     def clear(self) -> None:
         """Begin with an empty run folder: what an earlier run left would pass for this one's."""
-        for name in ("checkpoints/last.pt", "checkpoints/best.pt", "model.safetensors", "report.html"):
+        if not self.processes.first:
+            return
+        self.checkpoints.clear()
+        for name in ("model.safetensors", "report.html", "failure.pt"):
             (self.folder / name).unlink(missing_ok=True)
         self.history.clear()
 
@@ -129,47 +178,78 @@ class Trainer:
             report = load_fitting(self.model, given.state, self.recipe.classes, given.classes)
             for line in report.lines():
                 self.say(line)
+        if self.average is not None:
+            self.average.restart(self.model)
 
     def loader(self) -> PictureLoader:
-        """Return the rest of this epoch, a step at a time, each as its groups that share a normalizer."""
+        """Return the rest of this epoch, a step at a time, each as this process's groups."""
         recipe = self.recipe
         return PictureLoader(
             self.job.training,
             build_steps(recipe, train=True),
             self.sampler,
             build_collate(recipe, self.model.anchors),
-            workers=self.workers,
+            workers=self.options.workers,
             seed=recipe.seed,
             channels=recipe.in_channels,
+            share=self.processes.share,
         )
 
     # --- the loop ---
     def run(self) -> Run:
-        """Train to the end; an interrupt saves first."""
-        try:
-            if self.history.pending and self.sampler.position == 0:
-                self.finish_epoch()  # the last sitting ended between an epoch's steps and its row
-            while self.progress < 1:
-                self.run_epoch()
-                self.finish_epoch()
-            self.recall_scores()
-        except KeyboardInterrupt:
-            self.take_back_step()
-            self.save()
-            self.say(f"stopped at step {self.step_number}; go on with --resume")
-            raise
-        return Run(self.folder, self.recipe, self.scores, self.step_number, self.seconds, self.cpu_seconds)
+        """Train to the end; Ctrl-C and SIGTERM save first.
 
-    def take_back_step(self) -> None:
-        """Hand a step that was dealt but not finished out again."""
+        Raises:
+            FocaldetError: a loss or gradient is not finite; what computes it again is in `failure.pt`.
+        """
+        self.processes.copy_from_first([*self.model.parameters(), *self.model.buffers()])
+        with self.signals:
+            try:
+                self._run_epochs()
+            except NotFinite as error:
+                raise self.keep_failure(error) from error
+            except (KeyboardInterrupt, SystemExit):
+                self.stop_here()
+                raise
+            finally:
+                if self.board is not None:
+                    self.board.close()
+        if self.options.profile:
+            self.say(self.stopwatch.table())
+        return Run(
+            self.folder,
+            self.recipe,
+            self.scores,
+            self.step_number,
+            self.clock.seconds,
+            self.clock.cpu_seconds,
+            self.stopwatch.shares(),
+        )
+
+    def _run_epochs(self) -> None:
+        if self.sampler.position == len(self.sampler):  # the last sitting ended right behind an epoch's last step
+            self.sampler.finish_epoch()
+        if self.history.pending and self.sampler.position == 0:  # or before the epoch's row
+            self.finish_epoch()
+        while not self.over:
+            self.run_epoch()
+            self.finish_epoch()
+        self.recall_scores()
+
+    def stop_here(self) -> None:
+        """Save the state after the last whole step, and say how to go on."""
         dealt = self.sampler.epoch * len(self.sampler) + self.sampler.position
-        self.sampler.position -= dealt - self.step_number
+        self.sampler.position -= dealt - self.step_number  # a step that was dealt but not finished is dealt again
+        self.save()
+        self.say(f"stopped at step {self.step_number} of {self.schedule.total_steps}; go on with {self.way_on}")
 
     def recall_scores(self) -> None:
         """Measure the kept weights again where an earlier sitting made them and nothing better came since."""
         if self.scores is None and self.best >= 0:
-            best = load_checkpoint(self.folder / "checkpoints" / "best.pt", self.device)
+            best = load_checkpoint(self.checkpoints.best, self.device)
             self.model.load_state_dict(best["model"])
+            if self.average is not None:
+                self.average.load_state_dict(best["average"])
             self.scores = self.validate().scores
 
     def run_epoch(self) -> None:
@@ -177,98 +257,243 @@ class Trainer:
         self.model.train()
         left = self.schedule.steps_per_epoch - self.sampler.position
         self.listener.start(left, f"epoch {self.sampler.epoch + 1}/{self.recipe.epochs}")
-        for groups in self.loader():
-            figures = self.step(groups)
-            self.history.add(figures)
-            self.listener.advance(1, **figures)
+        self.stopwatch.pause()
+        steps = iter(self.loader())
+        began = self.clock.seconds
+        while (groups := self._next(steps)) is not None:
+            with self.signals.held():
+                figures = self.step(groups)
+                now = self.clock.seconds
+                figures |= {"pictures_s": self.recipe.batch / max(now - began, 1e-9), "memory_gb": self.memory}
+                began = now
+                self.history.add(figures)
+            self._after_step(figures)
             if self.progress >= 1 and self.sampler.position < len(self.sampler):
                 break  # the time is over; after the last step the loader still turns the epoch
         self.listener.finish()
 
-    def step(self, groups: list[Batch]) -> dict[str, float]:
-        """Make one update from the pictures of a step; returns losses and learning rate.
+    def _next(self, steps: Iterator[Groups]) -> Groups | None:
+        """Return the next step's groups; a picture that cannot be read is told within the step, to all processes."""
+        with self.stopwatch.part("data"):
+            try:
+                groups = next(steps, None)
+            except FocaldetError as error:
+                if self.processes.count == 1:
+                    raise
+                self._trouble, groups = error, []
+        for batch in groups or ():
+            self.stopwatch.assigned(batch.assign_seconds, in_worker=self.options.workers > 0)
+        return groups
 
-        The gradients of the groups are averaged, each normalized by its own positives (`horizontal.md` section 11).
+    def step(self, groups: Groups) -> dict[str, float]:
+        """Make one update from the pictures of a step; returns losses, learning rate and the gradient's norm.
+
+        The gradients of all groups are averaged, each normalized by its own positives (`horizontal.md` section 11).
+
+        Raises:
+            FocaldetError: a loss or gradient is not finite, or a picture could not be read, in any process.
         """
         rate = self.schedule.rate(self.step_number, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
-        for number, batch in enumerate(groups, 1):
-            losses = self.losses(batch)
-            self.gradients.add(losses["loss"] / len(groups), last=number == len(groups))
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(groups)
-        self.optimizer.step()
+        self.statistics.begin()
+        with self.processes.together():
+            terms = self._add_gradients(groups)
+        sums = dict(zip(terms, self.processes.sum(terms.values()), strict=True))
+        self.forward.share_normalizers(self.processes)
+        with self.stopwatch.part("optimizer"):
+            norm = self.gradients.finish()
+            self._update(groups, norm)
+            self.statistics.finish()
+            if self.average is not None:
+                self.average.update(self.model)
         self.step_number += 1
-        return {**sums, "lr": rate}
+        return {**sums, "lr": rate, **({"grad_norm": norm} if math.isfinite(norm) else {})}
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of one group of pictures; forward in the recipe's precision, losses in float32.
+    def _add_gradients(self, groups: Groups) -> dict[str, float]:
+        """Go forward and back through this process's groups; returns its share of the step's mean losses."""
+        if self._trouble is not None:
+            raise self._trouble
+        total, numbers = self.sampler.groups, self.processes.share(range(self.sampler.groups))
+        sums: dict[str, float] = {}
+        for number, batch in zip(numbers, groups, strict=True):
+            losses = self.losses(batch, number)
+            with self.stopwatch.part("backward"):
+                self.gradients.add(losses["loss"] / total, last=number == total - 1)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / total
+        return sums
+
+    def losses(self, batch: Batch, group: int = 0) -> dict[str, Tensor]:
+        """Return the losses of one group of pictures.
+
+        Args:
+            batch: the pictures.
+            group: its number in the step.
 
         Raises:
-            FocaldetError: a loss is not finite.
+            NotFinite: a loss is not finite.
         """
-        images = batch.images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        bf16 = self.recipe.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            stages = self.model(images)
-        losses = self.criterion(stages, self.targets(stages, batch))
+        seed_group(self.recipe.seed, self.step_number, group)
+        losses = self.forward(batch, group)
         if not bool(torch.isfinite(losses["loss"])):
-            bad = ", ".join(name for name, value in losses.items() if not bool(torch.isfinite(value)))
-            raise FocaldetError(
-                f"the loss is not finite ({bad}) at step {self.step_number} on {', '.join(batch.names)}; "
-                "look at these pictures and their labels, or lower lr"
+            terms = {name: float(value.detach()) for name, value in losses.items()}
+            with keep_statistics(self.model):
+                what = explain(batch, terms, self.forward)
+            raise NotFinite(
+                f"the loss is not finite {what} at step {self.step_number}", self._failure(batch, group, terms)
             )
         return losses
 
+    def _update(self, groups: Groups, norm: float) -> None:
+        """Take the optimizer's step, unless the gradient overflowed in half precision; then its scale falls."""
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimizer.step()
+        elif self.scale is None or self.scale.exhausted:
+            self._blame(groups)
+        if self.scale is not None:
+            self.scale.update(finite=finite)
+
+    def _blame(self, groups: Groups) -> None:
+        """Find the group whose gradient is not finite, although its loss is."""
+        with self.processes.together():
+            for number, batch in zip(self.processes.share(range(self.sampler.groups)), groups, strict=True):
+                self.optimizer.zero_grad(set_to_none=True)
+                losses = self.losses(batch, number)
+                self.gradients.add(losses["loss"], last=False)
+                if bad := bad_gradients(self.model):
+                    terms = {name: float(value.detach()) for name, value in losses.items()}
+                    sentence = (
+                        f"the gradient of {shorten(bad)} is not finite, although the loss is {terms['loss']:.4g}, "
+                    )
+                    where = f"on {', '.join(batch.names)} at step {self.step_number}"
+                    raise NotFinite(sentence + where, self._failure(batch, number, terms))
+        raise FocaldetError(
+            f"the sum of the gradients at step {self.step_number} is not finite, although each is; lower lr, or clip"
+        )
+
+    def _failure(self, batch: Batch, group: int, terms: dict[str, float]) -> dict[str, Any]:
+        return {"step": self.step_number, "group": group, "terms": terms, "batch": batch_to_dict(batch)}
+
+    def keep_failure(self, error: NotFinite) -> FocaldetError:
+        """Save what computes a failure again; returns the error that says where."""
+        path = self.folder / "failure.pt"
+        if self.processes.first:
+            state = {"recipe": self.recipe.to_dict(), "model": self.model.state_dict(), **error.failure}
+            save_checkpoint(path, state)
+        sentence = (
+            f"{error}; look at these pictures and their labels, or lower lr. Batch and weights are in {path}: "
+            f"`focaldet train --replay {path}` computes it again"
+        )
+        self.history.log(sentence)
+        return FocaldetError(sentence)
+
+    @property
+    def memory(self) -> float:
+        """The most memory that was taken so far, of the GPU or else of this process, in 10^9 bytes."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        return peak_gigabytes()
+
+    def _after_step(self, figures: dict[str, float]) -> None:
+        """Tell of a step, agree on the time and on whether to stop, and save when it is time to."""
+        self.stopwatch.lap()
+        terms = {name: value for name, value in figures.items() if name in ("class", "box", "mask") or "refine" in name}
+        self.watch.look(self.step_number, terms, figures.get("grad_norm", 0.0))
+        if self.board is not None:
+            self.board.add(self.step_number, figures)
+        self.listener.advance(1, **figures)
+        self._agree()
+        every = self.options.save_every
+        if every is not None and self.elapsed - self.saved_at >= 60 * every:
+            self.save()
+
+    def _agree(self) -> None:
+        """Take over the first process's clock, and stop together if a signal came to any."""
+        heard = self.signals.asked
+        own = (self.clock.seconds * self.processes.first, heard == signal.SIGINT, heard == signal.SIGTERM)
+        self.elapsed, interrupts, ends = self.processes.sum(own)
+        if interrupts or ends:
+            self.signals.stop(signal.SIGTERM if ends else signal.SIGINT)
+
+    # --- after an epoch ---
     def finish_epoch(self) -> None:
         """Validate, write a row, save."""
-        evaluation = self.validate() if self.validation_is_due else None
+        evaluation = None
+        if self.validation_is_due:
+            self.save()  # a run that is killed while it validates loses no step
+            evaluation = self.validate()
+        with self.signals.held():
+            self._write_row(evaluation)
+            self.save(best=evaluation is not None and self._is_better(evaluation))
+
+    def _write_row(self, evaluation: Evaluation | None) -> None:
         figures: dict[str, float | None] = {}
         if evaluation is not None:
             figures = {**evaluation.scores.figures, "val_loss": evaluation.losses.get("loss")}
-        epochs = self.step_number / self.schedule.steps_per_epoch
-        self.history.write(epoch=epochs, step=self.step_number, time_s=self.seconds, cpu_s=self.cpu_seconds, **figures)
+        epoch, clock = self.step_number / self.schedule.steps_per_epoch, self.clock
+        self.history.write(epoch=epoch, step=self.step_number, time_s=clock.seconds, cpu_s=clock.cpu_seconds, **figures)
+        if evaluation is not None:
+            self.history.write_classes(evaluation.scores.classes, epoch=epoch, step=self.step_number)
+            if self.board is not None:
+                self.board.add(self.step_number, {name: value for name, value in figures.items() if value is not None})
         self.say(self.history.line())
-        reached = figures.get("AP") or 0.0
-        better = evaluation is not None and reached > self.best
-        if evaluation is not None and better:
-            self.best, self.scores = reached, evaluation.scores
-        self.save(best=better)
+
+    def _is_better(self, evaluation: Evaluation) -> bool:
+        """Compare with the best validation so far, and count those in vain."""
+        reached = evaluation.scores.figures.get("AP") or 0.0
+        if reached > self.best:
+            self.best, self.scores, self.waited = reached, evaluation.scores, 0
+            return True
+        self.waited += 1
+        if self.options.patience is not None and self.waited >= self.options.patience:
+            self.say(f"no better AP in {self.waited} validations: the run ends at step {self.step_number}")
+        return False
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether to validate now: after each epoch and at the end.
+        """Whether to validate now: after every `eval_every` epochs and at the end.
 
         A run with a time limit skips those that would take more than a sixth of the time since the last one.
         """
         if self.job.validation is None:
             return False
-        since = self.seconds - self.validated_at
-        return math.isinf(self.max_seconds) or self.progress >= 1 or since >= 5 * self.validation_seconds
+        if self.progress >= 1:
+            return True
+        if self.sampler.epoch % self.options.eval_every:
+            return False
+        return self.options.max_minutes is None or self.elapsed - self.validated_at >= 5 * self.validation_seconds
 
     def validate(self) -> Evaluation:
         """Score the weights as they are."""
         assert self.job.validation is not None
-        started = self.seconds
-        detector = Detector(self.recipe, self.model, self.device)
-        evaluation = evaluate_detector(detector, self.job.validation, workers=self.workers, listener=self.listener)
-        self.validated_at = self.seconds
-        self.validation_seconds = self.validated_at - started
+        self._agree()
+        started = self.elapsed
+        evaluation = evaluate_detector(
+            Detector(self.recipe, self.kept_model, self.device),
+            self.job.validation,
+            workers=self.options.workers,
+            listener=self.listener,
+        )
+        self._agree()
+        self.validated_at, self.validation_seconds = self.elapsed, self.elapsed - started
         return evaluation
 
     # --- files ---
     def save(self, *, best: bool = False) -> None:
         """Write checkpoint and weights; the best so far is kept apart."""
+        self.saved_at = self.elapsed
+        if not self.processes.first:
+            return
         state = self.state()
         if best or self.job.validation is None:
-            save_weights(self.folder / "model.safetensors", self.model.state_dict(), self.recipe)
+            save_weights(self.folder / "model.safetensors", self.kept_model.state_dict(), self.recipe)
         if best:
-            save_checkpoint(self.folder / "checkpoints" / "best.pt", state)
+            self.checkpoints.save_best(state)
         # comes last: a run that ends between these files goes on from before the step that made them
-        save_checkpoint(self.folder / "checkpoints" / "last.pt", state)
+        self.checkpoints.save(state)
 
     def state(self) -> dict[str, Any]:
         """Return all that going on needs: tensors, numbers and strings."""
@@ -276,34 +501,49 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scale": None if self.scale is None else self.scale.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "normalizers": self.forward.criterion.average.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": rng_state(),
             "history": self.history.state_dict(),
             "step": self.step_number,
             "best": self.best,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
+            "waited": self.waited,
+            "seconds": self.clock.seconds,
+            "cpu_seconds": self.clock.cpu_seconds,
         }
 
-    def load(self, path: Path) -> None:
-        """Go back to where `state` was taken.
+    def load(self) -> None:
+        """Go back to where the last state was saved that is whole.
 
         Raises:
-            FocaldetError: the checkpoint is of another network or other classes.
+            FocaldetError: there is none, or it is of another network or other classes.
         """
-        state = load_checkpoint(path, self.device)
+        state = self.checkpoints.load(self.device, self.say)
         load_strict(self.model, state["model"], self.recipe.classes, Recipe.from_dict(state["recipe"]).classes)
         self.optimizer.load_state_dict(state["optimizer"])
+        for part, name in ((self.scale, "scale"), (self.average, "average")):
+            if part is not None:
+                part.load_state_dict(state[name])
+        self.forward.criterion.average.load_state_dict(state["normalizers"])
         self.sampler.load_state_dict(state["sampler"])
         set_rng_state(state["rng"])
-        self.step_number, self.best = state["step"], state["best"]
-        self.seconds_before, self.cpu_before = state["seconds"], state["cpu_seconds"]
+        self.step_number, self.best, self.waited = state["step"], state["best"], state["waited"]
+        self.clock.go_on(state["seconds"], state["cpu_seconds"])
+        self.elapsed = self.saved_at = self.clock.seconds
         self.history.load_state_dict(state["history"])
-        self.history.cut(self.step_number)
         self.say(f"going on at step {self.step_number} of {self.schedule.total_steps}")
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of those children that have ended."""
-    parts = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(part.ru_utime + part.ru_stime for part in parts)
+def check_share(recipe: Recipe, groups: int, processes: Processes) -> None:
+    """Refuse more processes than a step has groups of pictures.
+
+    Raises:
+        UsageError: some would have nothing to do.
+    """
+    if processes.count > groups:
+        raise UsageError(
+            f"recipe {recipe.name}: batch={recipe.batch} with normalize_over={recipe.normalize_over} makes {groups} "
+            f"groups of pictures a step, too few for {processes.count} processes; raise batch or lower normalize_over"
+        )

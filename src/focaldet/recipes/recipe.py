@@ -208,7 +208,12 @@ class Recipe:
     min_side: float | None = 1.0
     """Objects with a side below this, and those outside their picture, are not trained on; None: all are."""
     seed: int = 0
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """What the network computes in; weights, boxes and losses are float32 anyway."""
+    loss_scale: float | None = None
+    """fp16: factor on the loss while gradients are computed; None: as large as goes without overflow."""
+    ema: float | None = None
+    """What is kept of the averaged weights in each step (0.9998, say); they are scored and saved. None: no average."""
     # --- what is done to the pictures ---
     sizes: tuple[tuple[int, int], ...] = ((1333, 800),)
     """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
