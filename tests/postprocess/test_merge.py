@@ -22,7 +22,7 @@ from focaldet.postprocess.detect import DetectRule, detect
 from focaldet.postprocess.merge import (
     MERGE_THRESHOLDS,
     MergeRule,
-    is_covered,
+    are_covered,
     merge_table,
     merge_tiles,
     merge_upright_tiles,
@@ -177,6 +177,11 @@ def test_covered_parts_equal_a_plain_loop(seed: int, count: int) -> None:
     corners = torch.rand(count, 2, 2, generator=source, dtype=torch.float64).mul(30).sort(dim=1).values
     boxes = corners.reshape(count, 4)
     labels, tiles, cut = (torch.randint(0, limit, (count,), generator=source) for limit in (2, 3, 2))
+    tiles = tiles.sort().values
+    shown = [boxes[tiles == tile] for tile in range(3)]  # by the smallest window there can be
+    windows = torch.stack(
+        [torch.cat([some[:, :2].amin(0), some[:, 2:].amax(0)]) if len(some) else torch.zeros(4) for some in shown]
+    )
     expected = []
     for k in range(count):
         rivals = [j for j in range(count) if labels[j] == labels[k] and tiles[j] != tiles[k]]
@@ -187,9 +192,7 @@ def test_covered_parts_equal_a_plain_loop(seed: int, count: int) -> None:
             shared = float((high - low).clamp(min=0).prod())
             found |= float((boxes[j, 2:] - boxes[j, :2]).prod()) > area and shared >= 0.5 * area
         expected.append(bool(cut[k]) and found)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("focaldet.postprocess.merge.PORTION", 50)  # several portions
-        assert is_covered(boxes, labels, tiles, cut.bool()).tolist() == expected
+    assert are_covered(boxes, labels, tiles, windows, cut.bool()).tolist() == expected
 
 
 def test_whole_corners() -> None:

@@ -120,8 +120,8 @@ def encode_png(tile: Picture) -> bytes:
         pixels = tile if tile.ndim == 2 else opencv.cvtColor(tile, opencv.COLOR_RGB2BGR)  # numpy's [::-1]: 4 times that
         written: bytes = opencv.imencode(".png", pixels, above)[1].tobytes()
         return written
-    file = io.BytesIO()
-    Image.fromarray(tile).save(file, "png", compress_level=1)
+    file = io.BytesIO()  # runs only, as OpenCV does: a search for other repetitions takes longer than it is worth
+    Image.fromarray(tile).save(file, "png", compress_level=1, compress_type=Image.RLE)
     return file.getvalue()
 
 

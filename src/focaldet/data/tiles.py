@@ -23,6 +23,8 @@ Ints = npt.NDArray[np.int64]
 
 MANIFEST = "tiles.json"
 """In a folder of tiles, the file that says where each one lies and how it was cut."""
+LABEL = "{:.12g} " * 8 + "{} {}\n"
+"""A line of DOTA's labels: corners, class, whether it is difficult."""
 SAME_SHARE = 0.01
 """Windows whose shares of picture differ by less than this count as equal (mmrotate)."""
 
@@ -207,5 +209,5 @@ def label_text(
     moved = (polygons - np.array(corner)).reshape(-1, 8).round(4) + 0.0  # no -0.0
     lines = [] if scene is None else [f"imagesource:{scene}\ngsd:null\n"]
     for numbers, name, flag in zip(moved.tolist(), names, difficult, strict=True):
-        lines.append(f"{' '.join(f'{number:.12g}' for number in numbers)} {name} {int(flag)}\n")
+        lines.append(LABEL.format(*numbers, name, int(flag)))
     return "".join(lines)

@@ -56,8 +56,6 @@ BORDER = 1 / 200
 """Share of its tile's side within which an upright box that ends near the tile's border counts as cut off there."""
 COVERED = 0.5
 """Share of an upright box that was cut off which has to lie in a larger one for that to count as the whole object."""
-PORTION = 2**22
-"""Pairs of upright boxes that are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,9 @@ def merge_upright_tiles(
     scores = torch.cat([torch.zeros(0), *(tile.scores for tile in found)])
     labels = torch.cat([torch.zeros(0, dtype=torch.int64), *(tile.labels for tile in found)])
     tiles = torch.arange(len(found)).repeat_interleave(torch.tensor([len(tile) for tile in found], dtype=torch.int64))
-    cut = cut_off(boxes, torch.tensor(windows, dtype=torch.float32).view(-1, 4)[tiles], size)
-    left = (~is_covered(boxes, labels, tiles, cut)).nonzero().squeeze(1)
+    shown = torch.tensor(windows, dtype=torch.float32).view(-1, 4)
+    cut = cut_off(boxes, shown[tiles], size)
+    left = (~are_covered(boxes, labels, tiles, shown, cut)).nonzero().squeeze(1)
     kept = left[suppress(boxes[left], scores[left], labels[left], rule, classes)]
     return Detections(boxes[kept], scores[kept], labels[kept], tuple(classes))
 
@@ -194,21 +193,27 @@ def cut_off(boxes: Tensor, windows: Tensor, size: tuple[int, int]) -> Tensor:
     return (low | high).any(dim=1)
 
 
-def is_covered(boxes: Tensor, labels: Tensor, tiles: Tensor, cut: Tensor) -> Tensor:
-    """Tell (N,) which of the cut ones among hboxes (N, 4) lie for `COVERED` in a larger one of another tile.
+def are_covered(boxes: Tensor, labels: Tensor, tiles: Tensor, windows: Tensor, cut: Tensor) -> Tensor:
+    """Tell (N,) which of the cut ones among hboxes lie for `COVERED`, a half, in a larger one of another tile.
+
+    Whatever covers half of a box covers its centre too. So its tile shows the centre, and few have to be compared.
 
     Args:
-        boxes: in pixels of the scene.
+        boxes: (N, 4) in pixels of the scene, each inside the window of its tile.
         labels: (N,) int64; only boxes of one class cover one another.
-        tiles: (N,) int64 which tile each comes from.
+        tiles: (N,) int64 which tile each comes from, rising.
+        windows: (T, 4) of the tiles, in pixels of the scene.
         cut: (N,) bool; others are never covered.
     """
-    covered, areas = torch.zeros_like(cut), area_hbox(boxes)
-    for label in torch.unique(labels[cut]):
-        rivals = (labels == label).nonzero().squeeze(1)
-        for some in rivals[cut[rivals]].split(max(PORTION // len(rivals), 1)):
-            larger = (areas[rivals] > areas[some, None]) & (tiles[rivals] != tiles[some, None])
-            covered[some] = (larger & (hbox_iou(boxes[some], boxes[rivals], over="first") >= COVERED)).any(dim=1)
+    covered, areas, parts = torch.zeros_like(cut), area_hbox(boxes), cut.nonzero().squeeze(1)
+    centres = (boxes[parts, :2] + boxes[parts, 2:]) / 2
+    counts = torch.bincount(tiles, minlength=len(windows)).tolist()
+    for tile, rivals in enumerate(torch.split(torch.arange(len(boxes)), counts)):
+        window = windows[tile]
+        shown = ((centres >= window[:2]) & (centres <= window[2:])).all(dim=1) & (tiles[parts] != tile)
+        some = parts[shown]
+        larger = (labels[rivals] == labels[some, None]) & (areas[rivals] > areas[some, None])
+        covered[some] |= (larger & (hbox_iou(boxes[some], boxes[rivals], over="first") >= COVERED)).any(dim=1)
     return covered
 
 
