@@ -21,6 +21,7 @@ from focaldet.recipes.tables import (
     overview,
     resolved,
     show_table,
+    shown,
     text,
 )
 
@@ -35,8 +36,8 @@ def printed(table: Any, width: int = 100) -> str:
 
 
 def tables_of(recipes: Sequence[Recipe]) -> list[Any]:
-    shown: Any = list_tables(recipes)
-    return list(shown.renderables)
+    tables: Any = list_tables(recipes)
+    return list(tables.renderables)
 
 
 def test_groups_are_of_one_model_and_paper() -> None:
@@ -64,10 +65,10 @@ def test_overview_tells_what_is_a_rows_own() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_the_list_fits_a_terminal_and_tells_every_difference(width: int) -> None:
-    shown = printed(list_tables(ALL), width)
-    assert max(map(len, shown.splitlines())) <= width
+    seen = printed(list_tables(ALL), width)
+    assert max(map(len, seen.splitlines())) <= width
     for recipe in ALL:
-        line = next(line for line in shown.splitlines() if f" {recipe.name} " in f" {line} ")
+        line = next(line for line in seen.splitlines() if f" {recipe.name} " in f" {line} ")
         assert recipe.reported is None or str(recipe.reported) in line
     for group in groups(ALL):
         (table,) = tables_of(group)
@@ -76,9 +77,9 @@ def test_the_list_fits_a_terminal_and_tells_every_difference(width: int) -> None
 
 
 def test_what_one_row_has_alone_is_told_below_the_table() -> None:
-    shown = printed(list_tables(DOTA_ROWS), 160)
-    assert "retinanet-h_r50d_1x_dota_180 alone: anchor_squares=rounded, angle=tf180, refit=original-180" in shown
-    assert "[original]" in shown  # a list in a table
+    seen = printed(list_tables(DOTA_ROWS), 160)
+    assert "retinanet-h_r50d_1x_dota_180 alone: anchor_squares=rounded, angle=tf180, refit=original-180" in seen
+    assert "[original]" in seen  # a list in a table
 
 
 def test_quirks_of_all_rows_and_of_some() -> None:
@@ -90,8 +91,16 @@ def test_quirks_of_all_rows_and_of_some() -> None:
 
 def test_show_tells_all_fields() -> None:
     recipe = get_recipe("retinanet-small")
-    shown = printed(show_table(recipe))
-    assert all(name in shown for name in resolved(recipe) if name != "name")
+    seen = printed(show_table(recipe))
+    assert all(name in seen for name in resolved(recipe) if name != "name")
+
+
+def test_show_tells_the_figure_of_each_class_where_it_is_known() -> None:
+    recipe = get_recipe("retinanet-r_r50d_1x_dota")
+    assert shown(recipe)["reported_classes"]["helicopter"] == 14.58
+    assert "plane 88.38, baseball-diamond 68.45," in printed(show_table(recipe), 160)
+    assert "reported_classes" not in shown(get_recipe("retinanet_r50_1x_coco"))
+    assert "reported_classes" not in differences(recipe, get_recipe("retinanet-r_r50d_2x_dota"))
 
 
 def test_diff_is_symmetric_and_empty_for_equals() -> None:

@@ -33,7 +33,7 @@ def recipes(
     if len(chosen) != {"list": 0, "show": 1, "diff": 2}[action]:
         raise UsageError(f"it is written: focaldet recipes {ACTIONS[action]}")
     if action == "show":
-        return Answer(tables.resolved(chosen[0]), tables.show_table(chosen[0]))
+        return Answer(tables.shown(chosen[0]), tables.show_table(chosen[0]))
     if action == "diff":
         differences = tables.differences(*chosen)
         return Answer(differences, tables.diff_table(*chosen) if differences else "they do not differ")

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from focaldet.recipes.recipe import Recipe, plain
+from focaldet.recipes.reported import reported_classes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,6 +65,12 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def shown(recipe: Recipe) -> dict[str, Any]:
+    """Return all that is known of a recipe: what `resolved` returns, and what was reported of each class."""
+    classes = reported_classes(recipe)
+    return resolved(recipe) | ({"reported_classes": classes} if classes else {})
+
+
 def differences(first: Recipe, second: Recipe) -> dict[str, list[Any]]:
     """Return {field: [value of the first, value of the second]} where two recipes differ, names left out.
 
@@ -84,7 +91,7 @@ def list_tables(recipes: Sequence[Recipe]) -> RenderableType:
 def show_table(recipe: Recipe) -> Table:
     """Return all of one recipe."""
     table = _table(recipe.name, "field", "value")
-    for name, value in resolved(recipe).items():
+    for name, value in shown(recipe).items():
         if name != "name":
             _add_row(table, name, text(value))
     return table
@@ -104,6 +111,8 @@ def text(value: Any) -> str:
     >>> text((8, 11)), text(None), text(41.0), text(4.0 * 2 ** (1 / 3))
     ('[8,11]', 'none', '41.0', '5.03968')
     """
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         shown = [text(item) for item in value[:8]] + ([f"... {len(value)} in all"] if len(value) > 8 else [])
         return f"[{','.join(shown)}]"
