@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
+
+from focaldet.data import pictures
 
 
 def test_predict_writes_answers_and_pictures(command: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -75,3 +80,25 @@ def test_wrong_usage(
     assert exit_code == 2
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_an_upright_run_looks_at_tiles_when_asked(command: Any, tiny_run: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 200, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "scene.png")
+    words = ["predict", tiny_run, tmp_path / "scene.png", "--format", "json", "score=0.01"]
+    assert command(*words, "-o", tmp_path / "whole").exit_code == 0
+    assert command(*words, "tile=64", "overlap=16", "-o", tmp_path / "tiles").exit_code == 0
+    whole, tiled = (json.loads((tmp_path / name / "detections.json").read_text()) for name in ("whole", "tiles"))
+    assert len(tiled) > len(whole)
+    assert all(len(record["box"]) == 4 for record in tiled)
+
+
+@pytest.mark.parametrize("verb", ["predict", "eval"])
+def test_a_guard_against_giants_may_be_lifted(
+    command: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(pictures, "_limit", ContextVar("limit", default=6_000))  # each has 6,144 pixels
+    words = [verb, tiny_run, tiny_data / "images" if verb == "predict" else tiny_data, "-o", tmp_path / "a.json"]
+    exit_code, _, err = command(*words)
+    assert exit_code == 1 and "add --any-size, where there is memory for it" in err
+    assert command(*words, "--any-size", "--overwrite").exit_code == 0
