@@ -9,12 +9,15 @@ from focaldet import bench
 from focaldet.bench.contenders import Pass
 from focaldet.bench.machine import describe_machine
 from focaldet.bench.memory import own_peak
+from focaldet.bench.networks import Network, rotated_truth
 from focaldet.bench.operations import assign_tasks, nms_tasks
-from focaldet.bench.parts import SHARE, compare_networks
+from focaldet.bench.parts import SHARE, compare_networks, detect_with
 from focaldet.bench.rate import rate_task
 from focaldet.errors import UsageError
+from focaldet.structures import Size
 from focaldet.targets.assign import Assignment
 
+TOY = Network("toy", "none", rotated_truth, 0.1)
 TINY = bench.Plan(
     repeats=1,
     small_repeats=1,
@@ -69,6 +72,27 @@ def test_a_network_without_rivals_or_promises_has_no_goals() -> None:
     assert compare_networks("rotated", "toy", passes, torch.float32, TINY, None).goals == []
     (goal,) = compare_networks("rotated", "toy", passes, torch.float32, TINY, 0.8).goals
     assert goal.figure == SHARE
+
+
+def test_who_has_no_such_precision_is_left_out() -> None:
+    class Without:
+        name, network = "without", TOY
+
+        def inference(self, size: Size, dtype: torch.dtype) -> Pass | None:
+            return None
+
+        def training(self, size: Size) -> Pass:
+            raise NotImplementedError
+
+    class With(Without):
+        name = "focaldet"
+
+        def inference(self, size: Size, dtype: torch.dtype) -> Pass | None:
+            return Pass(lambda: sum(range(10_000)), lambda: 1.0)
+
+    findings = detect_with(TOY, "toy", (8, 8), TINY, [Without(), With()], {torch.float32: 0.8})
+    assert {row.who for row in findings.rows} == {"focaldet"}
+    assert [(goal.task, goal.bound) for goal in findings.goals] == [("toy 8 x 8, float32", 0.8)]
 
 
 def test_the_rate_counts_its_operations() -> None:

@@ -76,8 +76,8 @@ class Contender(Protocol):
     def network(self) -> Network:
         """What it builds."""
 
-    def inference(self, size: Size, dtype: torch.dtype) -> Pass:
-        """Return the way from one picture of (height, width) to its detections, without resizing."""
+    def inference(self, size: Size, dtype: torch.dtype) -> Pass | None:
+        """Return the way from one picture of (height, width) to its detections, without resizing; None: has no such."""
 
     def training(self, size: Size) -> Pass:
         """Return a float32 step with one picture of (height, width): forward, targets, losses, backward, SGD."""

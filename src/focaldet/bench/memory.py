@@ -37,6 +37,7 @@ def print_peak(name: str, task: str, height: str, width: str, dtype: str) -> Non
     contender = next(who for who in CONTENDERS if (who.name, who.network) == (name, COCO))
     size = (int(height), int(width))
     made = contender.training(size) if task == "training" else contender.inference(size, getattr(torch, dtype))
+    assert made is not None  # those whose memory is measured have all precisions
     for _ in range(RUNS):
         made.run()
     print(own_peak())

@@ -156,7 +156,8 @@ def detect_with(
     findings = Findings()
     for dtype in native_dtypes():
         task = f"{network.name} {size_name(size)}, {dtype_name(dtype)}"
-        passes = {who.name: who.inference(size, dtype) for who in contenders if who.network == network}
+        ways = {who.name: who.inference(size, dtype) for who in contenders if who.network == network}
+        passes = {name: way for name, way in ways.items() if way is not None}
         findings.add(compare_networks(part, task, passes, dtype, plan, least_shares.get(dtype)))
     return findings
 
