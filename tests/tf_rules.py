@@ -116,6 +116,12 @@ def stored_case(golden: Path, case: str) -> Any:
     return np.load(golden / "tf" / "net" / f"{case}.npz")
 
 
+def stored_scenes(golden: Path, program: str) -> dict[str, Array]:
+    """What the original program's test script, end to end, took and answered."""
+    with np.load(golden / "tf" / "e2e" / f"{program}.npz") as file:
+        return dict(file)
+
+
 def as_nhwc(image_map: Tensor) -> Array:
     """A map (B, C, H, W) in TensorFlow's layout."""
     return image_map.permute(0, 2, 3, 1).numpy()

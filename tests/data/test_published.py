@@ -7,20 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from focaldet.data.batch import normalize
-from focaldet.data.dataset import Dataset, Objects, build_dataset
+from focaldet.data.opencv import resize_as_opencv
 from focaldet.data.published import (
+    TURNS_DEG,
     OriginalSteps,
     PublishedSteps,
     extend_with_black,
     flip_sample,
+    flip_sample_vertically,
+    grey_sample,
     hboxes_to_corners,
     keep_ratio_size,
+    resize_as_tensorflow,
     resize_sample,
-    resize_sample_legacy,
+    resize_sample_original,
     short_side_size,
-    training_view,
+    turn_sample,
 )
 from focaldet.structures import Sample, round_up
 
@@ -95,61 +101,6 @@ def test_nothing_random_happens_without_augmentation() -> None:
     assert all(np.array_equal(images[0], other) for other in images)
 
 
-def dataset_of(boxes: list[list[float]], **flags: list[float]) -> Dataset:
-    """One picture of 40 x 60 with the boxes, one without objects, one of 31 x 60 with a box."""
-    count = len(boxes)
-    return build_dataset(
-        classes=["thing"],
-        format="coco",
-        split="train",
-        source=Path("made.json"),
-        folder=Path(),
-        names=["a", "b", "c"],
-        sizes=np.array([(40, 60), (40, 60), (31, 60)]),
-        objects=Objects(
-            pictures=np.array([0] * count + [2]),
-            boxes=np.array([*boxes, [1, 1, 9, 9]], dtype=np.float64),
-            labels=np.zeros(count + 1, dtype=np.int64),
-            areas=np.array([*flags["areas"], 81.0]) if "areas" in flags else None,
-            ignore=np.array([*flags["ignore"], 0], dtype=bool) if "ignore" in flags else None,
-        ),
-    )
-
-
-@pytest.mark.parametrize(
-    ("box", "kept"),
-    [
-        ([0, 0, 10, 10], True),
-        ([0, 0, 1, 1], True),
-        ([0, 0, 0.99, 10], False),
-        ([0, 0, 10, 0.99], False),
-        ([60, 5, 10, 10], False),  # touches the border from outside
-        ([59.5, 5, 10, 10], True),
-        ([-10, 5, 10, 10], False),
-        ([-9.5, 5, 10, 10], True),
-        ([5, 40, 10, 10], False),
-        ([5, -3, 10, 10], True),
-    ],
-)
-def test_which_boxes_are_trained_on(box: list[float], kept: bool) -> None:
-    assert training_view(dataset_of([box])).counts.tolist() == [int(kept)]
-
-
-def test_marked_objects_and_those_without_area_are_left_out_but_their_picture_stays() -> None:
-    box = [0.0, 0.0, 10.0, 10.0]
-    view = training_view(dataset_of([box, box], areas=[0.0, 100.0], ignore=[0, 1]))
-    assert view.ids.tolist() == [1]
-    assert view.counts.tolist() == [0]
-
-
-def test_empty_pictures_only_where_asked_for_and_small_ones_never() -> None:
-    dataset = dataset_of([[0, 0, 10, 10]])
-    assert training_view(dataset).ids.tolist() == [1]
-    assert training_view(dataset, empty_pictures=True).ids.tolist() == [1, 2]
-    crowded = replace(dataset, crowd=np.ones(2, dtype=bool))
-    assert training_view(crowded).counts.tolist() == [1]
-
-
 # --- DOTA rows ---
 
 
@@ -158,9 +109,10 @@ def rotated_sample(image: np.ndarray, polygons: np.ndarray) -> Sample:
     return replace(sample, corners=polygons.reshape(-1, 4, 2).astype(np.float32), rotated=True)
 
 
-@pytest.fixture
-def units(golden: Path) -> Any:
-    return np.load(golden / "tf/unit/rtr.npz")
+@pytest.fixture(scope="module", params=["rtr", "r3d"])
+def units(golden: Path, request: pytest.FixtureRequest) -> Any:
+    with np.load(golden / f"tf/unit/{request.param}.npz") as file:
+        return dict(file)
 
 
 @pytest.mark.golden
@@ -171,7 +123,7 @@ def test_legacy_resize_equals_the_original(units: Any, case: str) -> None:
 
     short, longest = of("in.args").tolist()
     sample = rotated_sample(of("in.img"), of("in.gt")[:, :8])
-    moved = resize_sample_legacy(sample, short_side_size(sample.size, (longest, short)))
+    moved = resize_sample_original(sample, short_side_size(sample.size, (longest, short)), resize_as_tensorflow)
     assert moved.size == (int(of("out.2")), int(of("out.3")))
     assert moved.image.dtype == np.float32
     # two roundings of float32 at 255, where the original rounds in another order
@@ -180,11 +132,25 @@ def test_legacy_resize_equals_the_original(units: Any, case: str) -> None:
 
 
 @pytest.mark.golden
-def test_flip_equals_the_original(units: Any) -> None:
-    sample = rotated_sample(units["flip_left_to_right.in.img"], units["flip_left_to_right.in.gt"][:, :8])
-    flipped = flip_sample(sample)
-    assert np.array_equal(flipped.image, units["flip_left_to_right.out.0"])
-    assert np.array_equal(flipped.corners.reshape(-1, 8), units["flip_left_to_right.out.1"][:, :8])
+@pytest.mark.parametrize(
+    ("name", "flip"), [("flip_left_to_right", flip_sample), ("flip_up_down", flip_sample_vertically)]
+)
+def test_flips_equal_the_original(units: Any, name: str, flip: Any) -> None:
+    if f"{name}.in.img" not in units:
+        pytest.skip("the older program had no such flip")
+    flipped = flip(rotated_sample(units[f"{name}.in.img"], units[f"{name}.in.gt"][:, :8]))
+    assert np.array_equal(flipped.image, units[f"{name}.out.0"])
+    assert np.array_equal(flipped.corners.reshape(-1, 8), units[f"{name}.out.1"][:, :8])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("angle", [-90, -75, -30, 0, 15, 45, 90])
+def test_turns_equal_the_original(golden: Path, angle: int) -> None:
+    units, name = np.load(golden / "tf/unit/r3d.npz"), f"rotate_img_np.{angle}"
+    # the original's corners are whole numbers, ours become so
+    turned = turn_sample(rotated_sample(units[f"{name}.in.img"], units[f"{name}.in.gt"][:, :8] + 0.25), angle)
+    assert np.array_equal(turned.image, units[f"{name}.out.0"])
+    assert np.array_equal(np.trunc(turned.corners).reshape(-1, 8), units[f"{name}.out.1"][:, :8])
 
 
 @pytest.mark.golden
@@ -223,3 +189,86 @@ def test_small_tiles_are_stretched_in_training_and_extended_in_tests() -> None:
     assert tested.corners[0, 2].tolist() == [66, 40]
     assert (tested.image[:39, :65] == 90).all() and (tested.image[41:] == 0).all()
     assert extend_with_black(sample.image, 30) is sample.image
+
+
+def test_tests_may_resize_as_opencv() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    sample = rotated_sample(image, np.array([[0, 0, 50, 0, 50, 30, 0, 30.0]]))
+    seen = OriginalSteps(((100, 80),), flip=False, resize="opencv")(sample, np.random.default_rng(0))
+    assert seen.image.dtype == np.uint8
+    assert np.array_equal(seen.image, resize_as_opencv(image, (80, 80)))
+    assert seen.corners[0, 2].tolist() == [66, 40]
+
+
+def test_small_pictures_may_be_truncated() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
+    rounded, truncated = (
+        OriginalSteps(((80, 80),), flip=False, least=60, resize=resize)(
+            rotated_sample(image, np.zeros((0, 8))), np.random.default_rng(0)
+        ).image.astype(int)
+        for resize in ("opencv", "opencv-truncated")
+    )
+    assert set(np.unique(rounded - truncated)) == {0, 1}
+    assert 0.3 < (rounded - truncated)[:, :50].mean() < 0.6  # about half of all are rounded up
+    tall, enough = (
+        OriginalSteps(((80, 80),), flip=False, least=40, resize=resize)(
+            rotated_sample(image, np.zeros((0, 8))), np.random.default_rng(0)
+        ).image
+        for resize in ("opencv", "opencv-truncated")
+    )
+    assert np.array_equal(tall, enough)
+
+
+def test_grey_is_luminance_in_float() -> None:
+    image = np.tile(np.array([10, 200, 61], np.uint8), (4, 5, 1))
+    grey = grey_sample(sample_of(image, []))
+    assert np.allclose(grey.image, 0.299 * 10 + 0.587 * 200 + 0.114 * 61, rtol=1e-6)
+    bands = sample_of(image[:, :, :2], [])
+    assert grey_sample(bands) is bands
+
+
+def full_steps(coloured: int | None = None) -> OriginalSteps:
+    return OriginalSteps(((80, 80),), flip=True, augment=True, coloured=coloured)
+
+
+def test_full_augmentation_comes_as_often_as_published() -> None:
+    """A mark in one corner tells turns and flips; channels that differ tell grey."""
+    image = np.zeros((80, 80, 3), np.uint8)
+    image[:20, :40] = (250, 60, 0)
+    count, grey, unturned = 400, 0, 0
+    for seed in range(count):
+        seen = full_steps()(rotated_sample(image, np.zeros((0, 8))), np.random.default_rng(seed)).image
+        assert seen.shape == (80, 80, 3) and seen.dtype == np.float32
+        grey += bool((seen[:, :, 0] == seen[:, :, 2]).all())
+        views = [seen[::y, ::x].max(axis=2) for y in (1, -1) for x in (1, -1)]
+        unturned += any((view[:20, :40] > 90).all() and not (view[20:].any() or view[:, 40:].any()) for view in views)
+    # four standard deviations of 400 draws: of 0.3 they are 37, of the 0.4 + 0.6 / 14 that are not turned 40
+    assert abs(grey - 0.3 * count) < 37
+    assert abs(unturned - (0.4 + 0.6 / 14) * count) < 40
+
+
+def test_pictures_with_a_pool_stay_coloured() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    sample = rotated_sample(image, np.array([[4, 4, 20, 4, 20, 20, 4, 20.0], [0, 0, 9, 0, 9, 9, 0, 9]]))  # labels 0, 1
+
+    def share(coloured: int | None) -> float:
+        seen = [full_steps(coloured)(sample, np.random.default_rng(seed)).image for seed in range(40)]
+        return float(np.mean([(picture[:, :, 0] == picture[:, :, 1]).all() for picture in seen]))
+
+    assert share(1) == 0
+    assert share(2) > 0.1
+    assert share(None) > 0.1
+
+
+@given(angle=st.sampled_from(TURNS_DEG), height=st.integers(30, 70), width=st.integers(30, 70))
+def test_a_turned_canvas_holds_the_picture(angle: int, height: int, width: int) -> None:
+    """No corner is farther out than a pixel, which truncating takes; a bright object stays under its corners."""
+    sample = rotated_sample(
+        np.full((height, width, 1), 200, np.uint8), np.array([[0, 0, width, 0, width, height, 0, height]])
+    )
+    turned = turn_sample(sample, angle)
+    assert (turned.corners >= -1.5).all()
+    assert (turned.corners <= np.array(turned.size[::-1]) + 1.5).all()
+    middle = turned.corners[0].mean(axis=0).astype(int)
+    assert turned.image[middle[1], middle[0], 0] == 200
+    assert turned.scale == sample.scale

@@ -141,11 +141,27 @@ def test_published_steps_where_only_they_are_asked_for() -> None:
     assert tested == OriginalSteps(((800, 800),), flip=False, least=600)
 
 
+def test_the_original_augmentation_stands_alone() -> None:
+    def original(train: bool) -> object:
+        return build_transform(
+            [(800, 800)], ["original"], train=train, resize="tensorflow", test_resize="opencv", least=600, coloured=2
+        )
+
+    assert original(True) == OriginalSteps(((800, 800),), flip=True, augment=True, coloured=2)
+    assert original(False) == OriginalSteps(((800, 800),), flip=False, least=600, resize="opencv")
+    with pytest.raises(
+        UsageError, match=r"augment=\[original\] goes with resize='tensorflow', not with resize='opencv'"
+    ):
+        build_transform([(800, 800)], ["original"], train=True)
+    with pytest.raises(UsageError, match=r"test_resize='tensorflow' goes with resize='tensorflow'"):
+        build_transform([(800, 800)], train=False, test_resize="tensorflow")
+
+
 def test_a_step_that_does_not_exist() -> None:
     with pytest.raises(UsageError, match=r"augment='rotat90' is not known \(did you mean 'rotate90'\?\)"):
         build_transform(((64, 64),), ("rotat90",), train=True)
     with pytest.raises(
-        UsageError, match=r"resize='tensorflow' goes with augment=\[flip\] or none, not with flip, grey"
+        UsageError, match=r"resize='tensorflow' goes with augment=\[flip\], \[original\] or none, not with flip, grey"
     ):
         build_transform(((64, 64),), ("flip", "grey"), train=True, resize="tensorflow")
 

@@ -31,8 +31,10 @@ def test_conversions_undo_each_other(hboxes: torch.Tensor) -> None:
 
 @given(boxes)
 def test_flip_twice_is_nothing_and_keeps_areas(hboxes: torch.Tensor) -> None:
-    assert torch.equal(flip_hbox(flip_hbox(hboxes, 640), 640), hboxes)
-    assert torch.equal(area_hbox(flip_hbox(hboxes, 640)), area_hbox(hboxes))
+    for axes in ((True, False), (False, True), (True, True)):
+        flipped = flip_hbox(hboxes, (480, 640), *axes)
+        assert torch.equal(flip_hbox(flipped, (480, 640), *axes), hboxes)
+        assert torch.equal(area_hbox(flipped), area_hbox(hboxes))
 
 
 @given(boxes)

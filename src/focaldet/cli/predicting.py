@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from focaldet.cli.changes import parse_changes, split_changes
-from focaldet.cli.options import Device, DryRun, Overwrite, Source
+from focaldet.cli.options import AnySize, Device, DryRun, Overwrite, Source
 from focaldet.cli.verb import Answer, verb
 from focaldet.errors import UsageError, did_you_mean
 
@@ -30,9 +30,14 @@ def predict(
     score: Annotated[
         float | None, typer.Option("--score", min=0, max=1, help="Least score; otherwise the recipe's.")
     ] = None,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Look several times, at three sizes and mirrored, and merge: slower, finds more."),
+    ] = False,
     weights: Annotated[str | None, typer.Option("--weights", metavar="FILE", help="Weights for a recipe.")] = None,
     device: Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Keep what a broken-off call left.")] = False,
+    any_size: AnySize = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> Answer:
@@ -52,19 +57,22 @@ def predict(
         text = "\n".join([*found, f"{len(found)} pictures, answers into {output} as {', '.join(chosen)}"])
         return Answer({"pictures": found, "output": str(output), "formats": chosen}, text)
     from focaldet.cli.progress import new_listener
+    from focaldet.data.pictures import any_size as pictures_of_any_size
     from focaldet.engine.detector import load
 
     detector = load(source, weights=weights, device=device, **fields)
-    summary = predict_folder(
-        detector,
-        named,
-        output,
-        formats=chosen,
-        score=score,
-        resume=resume,
-        overwrite=overwrite,
-        listener=new_listener(),
-    )
+    with pictures_of_any_size(any_size):
+        summary = predict_folder(
+            detector,
+            named,
+            output,
+            formats=chosen,
+            score=score,
+            tta=tta or None,
+            resume=resume,
+            overwrite=overwrite,
+            listener=new_listener(),
+        )
     for _, sentence in summary.failed:
         print(f"focaldet: error: {sentence}", file=sys.stderr)
     return Answer(summary.to_dict(), summary_text(summary), exit_code=1 if summary.failed else 0)

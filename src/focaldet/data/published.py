@@ -6,18 +6,26 @@ rotated program does it in TensorFlow (`shared/spec/rotated.md` section 3).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from focaldet.data.dataset import Bools, Dataset
-from focaldet.data.warp import Picture, resize_bilinear
+from focaldet.data.opencv import resize_as_opencv, resize_floats_as_opencv, warp_as_opencv
+from focaldet.data.warp import Matrix, Picture, resize_bilinear
 from focaldet.geometry.resize import resize_legacy
 from focaldet.structures import Sample, Size
 
 Boxes = npt.NDArray[np.float32]
+
+GREY_SHARE, TURNED_SHARE = 0.3, 0.6
+"""Of the pictures of DOTA rows with augmentation, those that become grey and those that are turned."""
+TURNS_DEG = tuple(range(-90, 106, 15))
+"""Angles of which one is drawn; zero and, as the original's list ended one step late, 105 are among them."""
 
 
 def keep_ratio_size(size: Size, limits: tuple[int, int]) -> Size:
@@ -57,24 +65,39 @@ class PublishedSteps:
 
 @dataclass(frozen=True)
 class OriginalSteps:
-    """Resize to numbers between the levels, then perhaps flip: all that DOTA rows without augmentation do to a tile.
+    """What DOTA rows do to a tile: grey, turn, resize between the levels, mirror; rows "without" only the last two.
 
     Attributes:
         sizes: (longest side, shortest side); of several one is drawn.
-        flip: whether to mirror every other picture.
+        flip: whether to mirror every other picture left to right.
+        augment: whether to do the rest of the augmentation too: grey and turns before, upside down behind.
+        coloured: label of objects that keep their picture from becoming grey; None: none does.
         least: smaller pictures are first extended to this side with black, right and below, as the tests do; 0: never.
+        resize: as TensorFlow 1 did, to float32, or as OpenCV does, to grey levels; "opencv-truncated" is a quirk of the
+            original program's tests: pictures that were extended are resized in floats and then cut to whole levels.
     """
 
     sizes: tuple[tuple[int, int], ...]
     flip: bool
+    augment: bool = False
+    coloured: int | None = None
     least: int = 0
+    resize: Resizing = "tensorflow"
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the sample as the network is to see it, its picture in float32."""
+        """Return the sample as the network is to see it."""
+        if self.augment:
+            if rng.random() < GREY_SHARE and self.coloured not in sample.labels:
+                sample = grey_sample(sample)
+            if rng.random() < TURNED_SHARE:
+                sample = turn_sample(sample, int(rng.choice(TURNS_DEG)))
         limits = self.sizes[int(rng.integers(len(self.sizes)))] if len(self.sizes) > 1 else self.sizes[0]
-        sample = replace(sample, image=extend_with_black(sample.image, self.least))
-        sample = resize_sample_legacy(sample, short_side_size(sample.size, limits))
-        return flip_sample(sample) if self.flip and rng.random() < 0.5 else sample
+        extended = replace(sample, image=extend_with_black(sample.image, self.least))
+        as_it_came = self.resize == "opencv-truncated" and extended.image is sample.image
+        resize = RESIZERS["opencv" if as_it_came else self.resize]
+        sample = resize_sample_original(extended, short_side_size(extended.size, limits), resize)
+        sample = flip_sample(sample) if self.flip and rng.random() < 0.5 else sample
+        return flip_sample_vertically(sample) if self.augment and rng.random() < 0.5 else sample
 
 
 def short_side_size(size: Size, limits: tuple[int, int]) -> Size:
@@ -102,23 +125,79 @@ def extend_with_black(image: Picture, least: int) -> Picture:
     return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)]) if any(missing) else image
 
 
-def resize_sample_legacy(sample: Sample, size: Size) -> Sample:
-    """Resize a picture as TensorFlow 1 did; corners become whole numbers, then those are scaled and rounded down.
+def resize_sample_original(sample: Sample, size: Size, resize: Resizer) -> Sample:
+    """Resize a picture; corners become whole numbers, then those are scaled and rounded down.
 
     Args:
         sample: its corners are truncated towards zero, as they are in the program's data files.
         size: new (height, width).
+        resize: what resizes the picture.
     """
     (height, width), (new_height, new_width) = sample.size, size
-    pixels = torch.from_numpy(sample.image.astype(np.float32)).permute(2, 0, 1)[None]
-    resized = resize_legacy(pixels, size)[0].permute(1, 2, 0)
     corners = sample.corners.astype(np.int64) * (new_width, new_height) // (width, height)
     return replace(
         sample,
-        image=np.ascontiguousarray(resized.numpy()),
+        image=resize(sample.image, size),
         corners=corners.astype(np.float32),
         scale=(sample.scale[0] * (new_width / width), sample.scale[1] * (new_height / height)),
     )
+
+
+def resize_as_tensorflow(image: npt.NDArray[Any], size: Size) -> npt.NDArray[np.float32]:
+    """Resize a picture (H, W, channels) as TensorFlow 1 did, without rounding to grey levels."""
+    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+    return np.ascontiguousarray(resize_legacy(pixels, size)[0].permute(1, 2, 0).numpy())
+
+
+def _resize_truncated(image: Picture, size: Size) -> Picture:
+    return resize_floats_as_opencv(image, size).astype(np.uint8)
+
+
+Resizing = Literal["tensorflow", "opencv", "opencv-truncated"]
+Resizer = Callable[[npt.NDArray[Any], Size], npt.NDArray[Any]]
+RESIZERS: dict[str, Resizer] = {
+    "tensorflow": resize_as_tensorflow,
+    "opencv": resize_as_opencv,
+    "opencv-truncated": _resize_truncated,
+}
+
+
+def grey_sample(sample: Sample) -> Sample:
+    """Give all three channels the picture's luminance, not rounded to grey levels; pictures of other channels stay."""
+    if sample.image.shape[2] != 3:
+        return sample
+    red, green, blue = np.moveaxis(sample.image.astype(np.float32), 2, 0)
+    grey = red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114)
+    return replace(sample, image=np.repeat(grey[:, :, None], 3, axis=2))
+
+
+def turn_sample(sample: Sample, angle_deg: int) -> Sample:
+    """Turn a picture about its middle on a canvas that holds all of it, black around; corners become whole numbers.
+
+    Args:
+        sample: its corners are truncated towards zero, before and after they are turned.
+        angle_deg: counter-clockwise on the screen.
+    """
+    if angle_deg == 0:
+        return sample
+    matrix, size = turn_matrix(sample.size, angle_deg)
+    corners = np.trunc(sample.corners.astype(np.float64)) @ matrix[:2, :2].T + matrix[:2, 2]
+    image = warp_as_opencv(sample.image.astype(np.float32), matrix, size)
+    return replace(sample, image=image, corners=np.trunc(corners).astype(np.float32))
+
+
+def turn_matrix(size: Size, angle_deg: int) -> tuple[Matrix, Size]:
+    """Return the 3 x 3 matrix that turns a picture of (height, width), and the (height, width) of the canvas.
+
+    The order of operations decides which corners reach the next whole number.
+    """
+    height, width = size
+    x, y = width // 2, height // 2
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    canvas = int(height * abs(cos) + width * abs(sin)), int(height * abs(sin) + width * abs(cos))
+    shift_x = (1 - cos) * x - sin * y + (canvas[1] / 2 - x)
+    shift_y = sin * x + (1 - cos) * y + (canvas[0] / 2 - y)
+    return np.array([[cos, sin, shift_x], [-sin, cos, shift_y], [0, 0, 1]]), canvas
 
 
 def resize_sample(sample: Sample, size: Size) -> Sample:
@@ -152,35 +231,12 @@ def flip_sample(sample: Sample) -> Sample:
     return replace(sample, image=sample.image[:, ::-1], corners=hboxes_to_corners(boxes))
 
 
+def flip_sample_vertically(sample: Sample) -> Sample:
+    """Mirror a picture of rotated objects upside down: y' = H - y for each corner."""
+    mirrored = sample.corners * np.array((1, -1), np.float32) + np.array((0, sample.size[0]), np.float32)
+    return replace(sample, image=sample.image[::-1], corners=mirrored)
+
+
 def hboxes_to_corners(boxes: Boxes) -> npt.NDArray[np.float32]:
     """Turn (N, 4) hboxes into (N, 4, 2) corners, clockwise on the screen from the upper left."""
     return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-
-
-def trainable_objects(dataset: Dataset) -> Bools:
-    """Return (N,) which objects the rows train on.
-
-    Not those marked `ignore`, outside their picture, of no area, or thinner than a pixel. Crowds stay: they are told
-    apart later. The area is the file's, which need not be that of the box.
-    """
-    x, y, width, height = dataset.boxes.T
-    limits = dataset.sizes[dataset.object_pictures]
-    inside_x = np.minimum(x + width, limits[:, 1]) - np.maximum(x, 0)
-    inside_y = np.minimum(y + height, limits[:, 0]) - np.maximum(y, 0)
-    wanted: Bools = ~dataset.ignore & (inside_x > 0) & (inside_y > 0)
-    wanted &= (dataset.areas > 0) & (width >= 1) & (height >= 1)
-    return wanted
-
-
-def training_view(dataset: Dataset, *, empty_pictures: bool = False, min_side: int = 32) -> Dataset:
-    """Return what the rows train on: pictures with any annotation at all, not too small, and their fit objects.
-
-    Args:
-        dataset: as read, in the classes that are asked for.
-        empty_pictures: keep pictures without annotations too.
-        min_side: pixels that the shorter side must have.
-    """
-    wanted = dataset.sizes.min(axis=1) >= min_side
-    if not empty_pictures:
-        wanted &= dataset.counts > 0
-    return dataset.keep_objects(trainable_objects(dataset)).select(np.flatnonzero(wanted))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from focaldet.data.dataset import Bools, Floats
-from focaldet.data.published import OriginalSteps, PublishedSteps, hboxes_to_corners, keep_ratio_size
+from focaldet.data.published import OriginalSteps, PublishedSteps, Resizing, hboxes_to_corners, keep_ratio_size
 from focaldet.data.warp import Matrix, Picture, keeps_axes, place, resize_bilinear, warp
 from focaldet.errors import UsageError, did_you_mean
 from focaldet.geometry.quads import quad_areas, shared_areas
@@ -296,6 +296,8 @@ AUGMENTATIONS: dict[str, Callable[[], Transform]] = {
 
 `flip` and `vflip` together are the flips of mmrotate: none, horizontal, vertical and diagonal, a quarter each.
 """
+ORIGINAL = "original"
+"""What `augment` may name instead, where pictures are resized as TensorFlow 1 did."""
 
 
 def build_transform(
@@ -304,26 +306,42 @@ def build_transform(
     *,
     train: bool,
     resize: Literal["opencv", "tensorflow"] = "opencv",
+    test_resize: Resizing | None = None,
     least: int = 0,
+    coloured: int | None = None,
 ) -> Transform:
     """Return what is done to a sample between the file and the batch.
 
     Args:
         sizes: (longest side, shortest side), ratio kept; of several one is drawn for each picture.
-        augment: names of AUGMENTATIONS, each with probability 0.5.
+        augment: names of AUGMENTATIONS, each with probability 0.5; or "original" alone.
         train: False leaves the augmentation out.
         resize: as OpenCV does, or as TensorFlow 1 and the original rotated program did (`published.OriginalSteps`).
-        least: of the latter, the side to which smaller pictures are extended when not training.
+        test_resize: the same when not training (`published.OriginalSteps.resize`), by the size rule of `resize`; None:
+            as `resize`.
+        least: of the original rotated program, the side to which smaller pictures are extended when not training.
+        coloured: of its augmentation, the label whose pictures do not become grey.
+
+    Raises:
+        UsageError: an augmentation that does not exist, or that does not go with the way of resizing.
     """
-    unknown = [name for name in augment if name not in AUGMENTATIONS]
+    known = [*AUGMENTATIONS, ORIGINAL]
+    unknown = [name for name in augment if name not in known]
     if unknown:
-        raise UsageError(f"augment={unknown[0]!r} is not known{did_you_mean(unknown[0], AUGMENTATIONS)}")
-    wanted = set(augment) if train else set()
+        raise UsageError(f"augment={unknown[0]!r} is not known{did_you_mean(unknown[0], known)}")
+    wanted = set(augment)
     if resize == "tensorflow":
-        if not wanted <= {"flip"}:
-            raise UsageError(f"resize='tensorflow' goes with augment=[flip] or none, not with {', '.join(augment)}")
-        return OriginalSteps(tuple(sizes), flip="flip" in wanted, least=0 if train else least)
-    if wanted <= {"flip"}:
-        return PublishedSteps(tuple(sizes), flip="flip" in wanted)
+        if not (wanted <= {"flip"} or wanted == {ORIGINAL}):
+            raise UsageError(
+                f"resize='tensorflow' goes with augment=[flip], [{ORIGINAL}] or none, not with {', '.join(augment)}"
+            )
+        if not train:
+            return OriginalSteps(tuple(sizes), flip=False, least=least, resize=test_resize or resize)
+        return OriginalSteps(tuple(sizes), flip=bool(wanted), augment=ORIGINAL in wanted, coloured=coloured)
+    if ORIGINAL in wanted or test_resize not in (None, "opencv"):
+        field = f"augment=[{ORIGINAL}]" if ORIGINAL in wanted else f"test_resize={test_resize!r}"
+        raise UsageError(f"{field} goes with resize='tensorflow', not with resize={resize!r}")
+    if not train or wanted <= {"flip"}:
+        return PublishedSteps(tuple(sizes), flip=train and "flip" in wanted)
     steps = (build() for name, build in AUGMENTATIONS.items() if name in wanted)
     return Pipeline((Resize(tuple(sizes)), *steps))

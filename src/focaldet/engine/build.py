@@ -189,13 +189,25 @@ def build_detect_rule(recipe: Recipe) -> DetectRule:
         max_detections=recipe.max_detections,
         centres=recipe.centres,
         refit=recipe.refit,
+        stages=recipe.stages,
     )
 
 
 def build_steps(recipe: Recipe, *, train: bool) -> Transform:
-    """Return what the recipe does to a picture between the file and the batch."""
-    sizes = recipe.sizes if train else (recipe.test_size,)
-    return build_transform(sizes, recipe.augment, train=train, resize=recipe.resize)
+    """Return what the recipe does to a picture between the file and the batch.
+
+    Pictures smaller than a tile are extended to one where the original rotated program did so.
+    """
+    pool = "swimming-pool"  # told by its colour, so the original rotated program never made one grey
+    return build_transform(
+        recipe.sizes if train else (recipe.test_size,),
+        recipe.augment,
+        train=train,
+        resize=recipe.resize,
+        test_resize=recipe.test_resize,
+        least=recipe.tile or 0,
+        coloured=recipe.classes.index(pool) if pool in recipe.classes else None,
+    )
 
 
 def build_cut(recipe: Recipe) -> Cut:

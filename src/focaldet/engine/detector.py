@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,7 +13,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from focaldet.data.pictures import picture_to_array, read_picture
+from focaldet.data.pictures import decode, picture_to_array, read_image
 from focaldet.engine.build import (
     build_coder,
     build_collate,
@@ -23,12 +23,12 @@ from focaldet.engine.build import (
     build_merge_rule,
     build_model,
     build_stage_targets,
-    build_steps,
     change_recipe,
     check_precision,
     find_device,
 )
 from focaldet.engine.checkpoint import load_recipe, load_weights
+from focaldet.engine.looks import build_looks, joined, with_tta
 from focaldet.engine.scenes import predict_scene
 from focaldet.engine.weights import read_weights
 from focaldet.errors import FocaldetError, UsageError, did_you_mean
@@ -38,7 +38,8 @@ from focaldet.models.imagenet import imagenet_weights
 from focaldet.models.inference import prepare_for_inference
 from focaldet.models.retinanet import RetinaNet
 from focaldet.models.weights import load_backbone, load_strict
-from focaldet.postprocess.detect import detect
+from focaldet.postprocess.detect import detect, merge_looks
+from focaldet.postprocess.merge import merge_tiles
 from focaldet.recipes import RECIPES, Recipe, get_recipe
 from focaldet.results.detections import Detections
 from focaldet.structures import Batch, Sample, StageOutput, Truth, empty_truth
@@ -53,10 +54,6 @@ STRUCTURE = (
     "anchor_ratios", "in_channels", "classes",
 )  # fmt: skip
 """Fields that decide the shapes of a network: they cannot change under weights that exist."""
-
-
-WHOLE_TILES = 1.5
-"""Pictures of up to so many tiles a side are seen as a whole."""
 
 
 class Detector:
@@ -81,7 +78,7 @@ class Detector:
         self._collate = build_collate(recipe, model.anchors)
         self._coder = build_coder(recipe) if recipe.kind == "rbox" else None
         self._collate_bare = build_collate(recipe, None)
-        self._transform = build_steps(recipe, train=False)
+        self._steps, self._mirrors = build_looks(recipe)
         self._inference: RetinaNet | None = None
 
     @property
@@ -149,6 +146,7 @@ class Detector:
         what: Picture,
         score: float | None = None,
         max_detections: int | None = None,
+        tta: bool | None = None,
         tile: int | None = None,
         overlap: int | None = None,
     ) -> Detections: ...
@@ -159,6 +157,7 @@ class Detector:
         what: Pictures,
         score: float | None = None,
         max_detections: int | None = None,
+        tta: bool | None = None,
         tile: int | None = None,
         overlap: int | None = None,
     ) -> list[Detections]: ...
@@ -168,18 +167,23 @@ class Detector:
         what: Picture | Pictures,
         score: float | None = None,
         max_detections: int | None = None,
+        tta: bool | None = None,
         tile: int | None = None,
         overlap: int | None = None,
     ) -> Detections | list[Detections]:
         """Detect in a picture or a list of them.
 
-        A rotated recipe with tiles looks at pictures with a side of over 1.5 tiles tile by tile, and merges.
+        A recipe with tiles looks at pictures with a side of over `whole` tiles (1.5, published rows of DOTA: 1)
+        tile by tile, and merges.
 
         Args:
             what: a path, an (H, W, in_channels) uint8 RGB array, a PIL picture, or a list of these.
             score: least score of a detection; None for the recipe's.
             max_detections: most detections a picture, or tile; None for the recipe's.
-            tile: side of a tile in pixels, for rotated recipes; None for the recipe's.
+            tta: test-time augmentation: True looks at three sizes (those of the recipe's `test_sizes`, else its test
+                size, half of it and one and a half times it), each mirrored too (left to right, for rotated boxes also
+                upside down), and brings all answers together by one NMS; False looks once; None for the recipe's.
+            tile: side of a tile in pixels; None for the recipe's, which upright recipes do not have unasked.
             overlap: pixels that neighbouring tiles share; None for the recipe's.
 
         Returns:
@@ -188,51 +192,88 @@ class Detector:
         Raises:
             FocaldetError: a picture cannot be read; the sentence names it.
         """
-        if self.recipe.kind == "hbox" and (tile is not None or overlap is not None):
-            raise UsageError(
-                f"recipe {self.recipe.name} finds upright boxes, and only rotated ones are merged from tiles"
-            )
-        detector = self.with_answers(score, max_detections, tile, overlap)
+        detector = self.with_answers(score, max_detections, tile, overlap, tta)
         if isinstance(what, (str, Path, np.ndarray, PIL.Image.Image)):
             return detector._predict_one(what)
         return [detector._predict_one(item) for item in what]
 
     def with_answers(
-        self, score: float | None, max_detections: int | None, tile: int | None = None, overlap: int | None = None
+        self,
+        score: float | None,
+        max_detections: int | None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        tta: bool | None = None,
     ) -> Detector:
-        """Return this detector with other answer limits and tiles; network and folded weights are shared."""
+        """Return this detector with other answer limits, tiles and looks; network and folded weights are shared."""
         if self._inference is None:
             self.prepare()
         asked = {"score": score, "max_detections": max_detections, "tile": tile, "overlap": overlap}
         changes = {name: value for name, value in asked.items() if value is not None}
-        if not changes:
+        if not changes and tta is None:
             return self
         other = copy.copy(self)
         other.recipe = self.recipe.replace(**changes)
+        if tta is not None:
+            other.recipe = with_tta(other.recipe, tta)
+        other._steps, other._mirrors = build_looks(other.recipe)
         return other
 
+    @property
+    def looks(self) -> int:
+        """How often a picture, or tile, is looked at."""
+        return len(self._steps) * len(self._mirrors)
+
     def _predict_one(self, what: Picture) -> Detections:
-        picture, recipe = picture_array(what, self.recipe.in_channels), self.recipe
-        if not is_scene(recipe, picture.shape[:2]):
-            return self._look([picture])[0]
+        recipe, picture = self.recipe, decoded(what, self.recipe.in_channels)
+        size = (picture.height, picture.width) if isinstance(picture, PIL.Image.Image) else picture.shape[:2]
+        if not is_scene(recipe, size):
+            return self.finish(self._look([picture_array(picture, recipe.in_channels)])[0])
         return predict_scene(self._look, picture, build_cut(recipe), build_merge_rule(recipe), self.classes)
 
     def _look(self, pictures: list[npt.NDArray[np.uint8]]) -> list[Detections]:
-        samples = (self._transform(as_sample(picture, 0), np.random.default_rng(0)) for picture in pictures)
-        return [self.detect(self._collate_bare([sample]))[0] for sample in samples]
+        return [joined(list(self._looks_at(picture))) for picture in pictures]
+
+    def _looks_at(self, picture: npt.NDArray[np.uint8]) -> Iterator[Detections]:
+        """Yield what each look at a picture finds, in its pixels."""
+        sample = as_sample(picture, 0)
+        for steps in self._steps:
+            seen = steps(sample, np.random.default_rng(0))
+            size = round(seen.size[0] / seen.scale[1]), round(seen.size[1] / seen.scale[0])  # black margins included
+            for mirror in self._mirrors:
+                yield mirror.back(self.detect(self._collate_bare([mirror.of(seen)]))[0], size)
+
+    def finish(self, found: Detections) -> Detections:
+        """Return what there is in a picture that was seen whole, of what was found in it.
+
+        Several looks are merged. And whoever works with tiles merges a picture of one tile like one of many.
+        """
+        if self.recipe.kind == "hbox":
+            return found if self.looks == 1 else merge_looks(found, build_detect_rule(self.recipe))
+        if self.looks == 1 and self.recipe.tile is None:
+            return found
+        merged = merge_tiles([found], [(0, 0)], build_merge_rule(self.recipe), self.classes)
+        most = self.recipe.max_detections
+        return Detections(merged.boxes[:most], merged.scores[:most], merged.labels[:most], self.classes)
 
 
 def is_scene(recipe: Recipe, size: Sequence[int]) -> bool:
     """Say whether a recipe looks at a picture of (height, width) tile by tile."""
-    return recipe.kind == "rbox" and recipe.tile is not None and max(size) > WHOLE_TILES * recipe.tile
+    return recipe.tile is not None and max(size) > recipe.whole * recipe.tile
 
 
 def picture_array(what: Picture, channels: int) -> npt.NDArray[np.uint8]:
     """Return a picture as an (H, W, channels) uint8 RGB array."""
+    picture = decoded(what, channels)
+    return picture_to_array(picture, channels) if isinstance(picture, PIL.Image.Image) else picture
+
+
+def decoded(what: Picture, channels: int) -> npt.NDArray[np.uint8] | PIL.Image.Image:
+    """Return a picture as an array, if it is one, or decoded, upright and with so many bands, but not copied."""
     if isinstance(what, (str, Path)):
-        return read_picture(what, channels)
+        return read_image(what, channels)
     if isinstance(what, PIL.Image.Image):
-        return picture_to_array(what, channels)
+        return decode(what, channels)
     if what.dtype != np.uint8 or what.ndim != 3 or what.shape[2] != channels or 0 in what.shape:
         raise FocaldetError(f"a picture should be (H, W, {channels}) uint8 RGB, not {what.shape} {what.dtype}")
     return what

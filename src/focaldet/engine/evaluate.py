@@ -84,7 +84,7 @@ def evaluate_detector(
 ) -> Evaluation:
     """Detect in every picture of a dataset, one pass for figures and losses.
 
-    Scenes, which a rotated recipe looks at tile by tile, have no losses.
+    Scenes, which a rotated recipe looks at tile by tile, and pictures that are looked at several times have no losses.
 
     Raises:
         FocaldetError: the dataset names a class that the detector does not know.
@@ -92,7 +92,8 @@ def evaluate_detector(
     refuse_unknown_classes(detector.classes, dataset)
     listener = listener or Quiet()
     criterion, targets = build_criterion(detector.recipe), build_stage_targets(detector.recipe)
-    scenes = np.array([is_scene(detector.recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
+    often = detector.looks > 1
+    scenes = np.array([often or is_scene(detector.recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
     pictures = np.flatnonzero(~scenes)
     found: dict[int, Detections] = {}
     sums: dict[str, float] = {}
@@ -102,7 +103,7 @@ def evaluate_detector(
         listener.advance(1)
     for batch in _batches(detector, in_classes(dataset, detector.classes).select(pictures), workers):
         stages = detector.forward(batch.images)
-        answers = detector.detect(batch, stages)
+        answers = [detector.finish(one) for one in detector.detect(batch, stages)]
         found |= zip(pictures[batch.indices].tolist(), answers, strict=True)
         with torch.inference_mode():
             losses: dict[str, Tensor] = criterion(stages, targets(stages, batch))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
-from focaldet.data.pictures import read_picture
+from focaldet.data.pictures import read_image
 from focaldet.engine.detector import Detector
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError, UsageError
@@ -76,6 +76,7 @@ def predict_folder(
     *,
     formats: Sequence[Format] = ("json", "draw"),
     score: float | None = None,
+    tta: bool | None = None,
     resume: bool = False,
     overwrite: bool = False,
     listener: Listener | None = None,
@@ -89,6 +90,7 @@ def predict_folder(
             names are in `coco-images.json`), `task1/` (DOTA's files, one a class), `drawn/`.
         formats: which of these.
         score: least score; None for the recipe's.
+        tta: whether to look several times, as `Detector.predict` says; None for the recipe's.
         resume: keep the answers that an earlier, broken-off call left.
         overwrite: replace those of an earlier, finished one.
         listener: hears about progress.
@@ -108,8 +110,8 @@ def predict_folder(
     for path in paths:
         if str(path) not in answered:
             try:
-                picture = read_picture(path, detector.recipe.in_channels)
-                found = detector.predict(picture, score=score)
+                picture = read_image(path, detector.recipe.in_channels)
+                found = detector.predict(picture, score=score, tta=tta)
             except FocaldetError as error:
                 summary.failed.append((str(path), str(error)))
                 listener.advance(1)
@@ -126,11 +128,13 @@ def predict_folder(
     return summary
 
 
-def draw_beside(found: Detections, picture: npt.NDArray[np.uint8], path: Path) -> None:
-    """Write a picture with its detections drawn in; of (H, W, channels) the first three, or one, are seen."""
+def draw_beside(found: Detections, picture: Image.Image, path: Path) -> None:
+    """Write a picture with its detections drawn in; of bands that are not grey or RGB, the first three or one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    seen = picture[:, :, :3] if picture.shape[2] >= 3 else picture[:, :, 0]
-    found.draw(seen).save(path, quality=92)
+    if picture.mode not in ("L", "RGB"):
+        bands = [Image.fromarray(np.asarray(band)) for band in picture.split()]
+        picture = Image.merge("RGB", bands[:3]) if len(bands) >= 3 else bands[0]
+    found.draw(picture).save(path, quality=92)
 
 
 def drawn_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -42,14 +42,16 @@ def clip_hbox(boxes: Tensor, size: Size) -> Tensor:
     return torch.stack([x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], dim=-1)
 
 
-def flip_hbox(boxes: Tensor, width: float) -> Tensor:
-    """Mirror hboxes (..., 4) left to right in a picture `width` pixels wide.
+def flip_hbox(boxes: Tensor, size: Size, horizontal: bool = False, vertical: bool = False) -> Tensor:
+    """Mirror hboxes (..., 4) with a picture of (height, width) pixels: left to right, upside down, or both.
 
-    >>> flip_hbox(torch.tensor([[2.0, 1.0, 5.0, 3.0]]), 10)
+    >>> flip_hbox(torch.tensor([[2.0, 1.0, 5.0, 3.0]]), (8, 10), horizontal=True)
     tensor([[5., 1., 8., 3.]])
     """
     x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+    x1, x2 = (size[1] - x2, size[1] - x1) if horizontal else (x1, x2)
+    y1, y2 = (size[0] - y2, size[0] - y1) if vertical else (y1, y2)
+    return torch.stack([x1, y1, x2, y2], dim=-1)
 
 
 def xyxy_to_xywh(boxes: Tensor) -> Tensor:

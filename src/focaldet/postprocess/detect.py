@@ -46,6 +46,7 @@ class DetectRule:
         refit: of rotated boxes: "original-180" is a quirk of the original program's 180 range: before NMS it drops
             boxes whose decoded theta has left [-180, 0), truncates the corners of the others to whole pixels of the
             input and takes the least-area rectangle of that.
+        stages: whose boxes count: those of the last stage, or of all "refined" stages behind the first, together.
     """
 
     score: float = 0.05
@@ -58,6 +59,7 @@ class DetectRule:
     max_detections: int | None = 100
     centres: Literal["free", "clamped"] = "free"
     refit: Literal["none", "original-180"] = "none"
+    stages: Literal["last", "refined"] = "last"
 
     def __post_init__(self) -> None:
         if not 0 <= self.score < 1:
@@ -96,11 +98,11 @@ def detect(
     classes: Sequence[str],
     coder: RboxCoder | None = None,
 ) -> list[Detections]:
-    """Turn what the last stage says into the detections of each picture.
+    """Turn what the last stage says, or all refined ones, into the detections of each picture.
 
     Args:
-        stages: what the model returned; the last one speaks. Logits and deltas of any float type and on any device;
-            scores and boxes are worked out in float32.
+        stages: what the model returned; which of them speak is the rule's. Logits and deltas of any float type and on
+            any device; scores and boxes are worked out in float32.
         sizes: (height, width) of each input before padding; upright boxes are clipped to it.
         scales: (B, 2) (x, y) factors from the original picture to the input; ones leave boxes in the frame `input`.
         rule: thresholds and limits.
@@ -108,26 +110,53 @@ def detect(
         coder: what the deltas of rotated boxes mean; None where boxes are upright.
 
     Returns:
-        One a picture, in pixels of the original picture, falling by score; equal scores stay in the order of level,
-        anchor, class. A pair whose logit or deltas are not numbers is never among them.
+        One a picture, in pixels of the original picture, falling by score; equal scores stay in the order of stage,
+        level, anchor, class. A pair whose logit or deltas are not numbers is never among them.
 
     Raises:
-        FocaldetError: if the numbers of pictures, classes or deltas do not fit together.
+        FocaldetError: if the numbers of stages, pictures, classes or deltas do not fit together.
     """
-    output = stages[-1]
-    _check(output, sizes, scales, classes, coder)
-    pairs = select_pairs(output.logits, rule, output.valid)
-    deltas, anchors = of_pairs(output, pairs)
-    shares = torch.bincount(pairs.pictures, minlength=len(sizes)).tolist()
-    columns = (torch.split(item, shares) for item in (deltas, anchors, pairs.scores, pairs.labels))
+    speaking = speaking_stages(stages, rule)
+    for output in speaking:
+        _check(output, sizes, scales, classes, coder)
     names, found = tuple(classes), []
-    for deltas, anchors, scores, labels, size, scale in zip(*columns, sizes, scales, strict=True):
+    said = [_candidates(output, sizes, rule, coder) for output in speaking]
+    for of_stages, size, scale in zip(zip(*said, strict=True), sizes, scales, strict=True):
+        boxes, scores, labels = (torch.cat(column) for column in zip(*of_stages, strict=True))
         if coder is None:
-            boxes = decode_hbox(deltas, anchors)
             found.append(finish_picture(boxes, scores, labels, size, scale, rule, names))
         else:
-            boxes = coder.decode(deltas, anchors, size if rule.centres == "clamped" else None)
             found.append(finish_rotated(boxes, scores, labels, scale, rule, names, coder))
+    return found
+
+
+def speaking_stages(stages: Sequence[StageOutput], rule: DetectRule) -> Sequence[StageOutput]:
+    """Return the stages whose boxes count.
+
+    Raises:
+        FocaldetError: those behind the first are asked for, and there are none.
+    """
+    if rule.stages == "last":
+        return stages[-1:]
+    if len(stages) < 2:
+        raise FocaldetError("stages='refined' asks for refine stages, but the model has none; use stages='last'")
+    return stages[1:]
+
+
+def _candidates(
+    output: StageOutput, sizes: Sequence[Size], rule: DetectRule, coder: RboxCoder | None
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return, for each picture, what a stage's best pairs stand for: boxes (P, D), scores (P,) and labels (P,)."""
+    pairs = select_pairs(output.logits, rule, output.valid)
+    shares = torch.bincount(pairs.pictures, minlength=len(sizes)).tolist()
+    columns = (torch.split(item, shares) for item in (*of_pairs(output, pairs), pairs.scores, pairs.labels))
+    found = []
+    for deltas, anchors, scores, labels, size in zip(*columns, sizes, strict=True):
+        if coder is None:
+            boxes = decode_hbox(deltas, anchors)
+        else:
+            boxes = coder.decode(deltas, anchors, size if rule.centres == "clamped" else None)
+        found.append((boxes, scores, labels))
     return found
 
 
@@ -266,6 +295,18 @@ def finish_picture(
     boxes, scores, labels = boxes[filled], scores[filled], labels[filled]
     kept = _limited(nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels), labels, rule)
     return Detections(boxes[kept], scores[kept], labels[kept], classes)
+
+
+def merge_looks(found: Detections, rule: DetectRule) -> Detections:
+    """Suppress and limit the upright boxes that several looks at one picture found.
+
+    Args:
+        found: those of all looks, in pixels of the picture.
+        rule: NMS and the limits.
+    """
+    boxes, scores, labels = found.boxes, found.scores, found.labels
+    kept = _limited(nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels), labels, rule)
+    return Detections(boxes[kept], scores[kept], labels[kept], found.classes)
 
 
 def finish_rotated(

@@ -62,7 +62,6 @@ BASE = Recipe(
     tile=600,
     whole=1.0,
     overlap=150,
-    tile_pad=(0, 0, 0),
     merge_nms="single-scale",
     merge_per_class=500,
     merge_corners="whole",
@@ -76,7 +75,7 @@ R3 = replace(
     refine_stages=1,
     refine_sampling="original-transposed",
     refine_gradient="attached",
-    test_resize="opencv",
+    test_resize="opencv-truncated",
 )
 STAR = replace(R3, refine_stages=2)
 PP = replace(R3, paper="arXiv:2004.13316", inld=(4, 4, 3, 2, 2), merge_per_class=1500)

@@ -222,8 +222,9 @@ class Recipe:
     """Sizes of which each is looked at, all answers being merged by one NMS; (): `test_size` alone."""
     test_flips: tuple[Literal["horizontal", "vertical"], ...] = ()
     """Mirrorings that are looked at besides, at every size."""
-    test_resize: Literal["opencv", "tensorflow"] | None = None
-    """How pictures are resized when not training; None: as `resize` says."""
+    test_resize: Literal["opencv", "opencv-truncated", "tensorflow"] | None = None
+    """How pictures are resized when not training, to the sizes that `resize` gives them; None: as `resize` does.
+    opencv-truncated: those smaller than a tile in floats, cut to whole grey levels (quirk)."""
     resize: Literal["opencv", "tensorflow"] = "opencv"
     """tensorflow: bilinear as in TensorFlow 1, without rounding to grey levels, the shorter side first, stretched where
     a limit cuts the longer one; corners are whole numbers."""
@@ -444,6 +445,7 @@ QUIRKS = (
     Quirk("refine_sampling", "transposed", "transposed", "true"),
     Quirk("rectangle", "by-sides", "by-sides", "least-area"),
     Quirk("refine_gradient", "attached", "attached", "detached"),
+    Quirk("test_resize", "opencv-truncated", "opencv-truncated", "opencv"),
     Quirk("box_sides", "exact", "plus_one", "exact", rows=REFINED_ROWS),
     Quirk("stages", "last", "refined", "last", rows=STAR_ROWS),
 )
