@@ -76,8 +76,8 @@ def rotated_truth(size: Size, count: int = TILE_OBJECTS) -> Truth:
 COCO = Network("R-50", "retinanet_r50_1x_coco", random_truth, 3e-4)
 """Some 5,000 candidates of the 16 million pairs of an 800 x 1344 input."""
 ROTATED = Network("rotated R-50", "rotated_retinanet_obb_r50_fpn_1x_dota_le90", rotated_truth, 3.4e-4)
-"""mmrotate's rotated RetinaNet: 9 anchors a place. Some 1,000 candidates, 20 an object, of the 2.9 million of a tile
-of 1024 x 1024; and so many in those below."""
+"""mmrotate's rotated RetinaNet: 9 anchors a place. As in those below, 1,000 of the pairs of a tile of 1024 x 1024 are
+meant to pass, 20 an object; noise makes them 600, 5,200 and 800 there."""
 RETINANET_R = Network("RetinaNet-R R-50, 90 anchors", "retinanet-r_r50d_1x_dota", rotated_truth, 3.4e-5)
 R3DET = Network("R3Det R-50", "r3det_r50_fpn_1x_dota_oc", rotated_truth, 3.1e-3)
 """mmrotate's: 9 anchors a place, one refine stage, whose boxes, one a place, are the candidates."""
