@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ MMROTATE = {
 }
 STORED = ("boxes", "scores", "classes")
 TAGS = {"retinanet_h_v4": "abc", "retinanet_h180_v15": "ab", "retinanet_h_atan_v16": "ab", "retinanet_r_v1": "ab",
-        "retinanet_r_iou_v5": "a", "retinanet_h_res101_v9": "a", "retinanet_h_res152_v12": "a"}  # fmt: skip
+        "retinanet_r_iou_v5": "a", "retinanet_h_res101_v9": "a", "retinanet_h_res152_v12": "a",
+        "r3det_v1": "abc", "r3det_2stage_v2": "ab", "r3detpp_v2": "ab", "r3detpp_v3": "a"}  # fmt: skip
 
 
 def assert_same_set(found: Detections, boxes: Tensor, scores: Tensor, labels: Tensor, pixels: float) -> None:
@@ -52,7 +54,7 @@ def assert_same_set(found: Detections, boxes: Tensor, scores: Tensor, labels: Te
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TAGS)
 def test_equals_the_original_program(golden: Path, case: str) -> None:
-    """Inference and the detections that training draws; one network serves both."""
+    """Inference, of all refine stages, and the detections that training draws, of the last; one network serves both."""
     stored, network = tf_rules.stored_case(golden, case), tf_rules.tf_network(golden, case)
     form: CoderAngle = "tf180" if "180" in case else "tf90"
     rule, coder = TF180 if "180" in case else TF, RboxCoder(form, max_log_scale=None)
@@ -60,7 +62,8 @@ def test_equals_the_original_program(golden: Path, case: str) -> None:
         image = tf_rules.tf_input(golden, tag)
         with torch.inference_mode():
             stages = network(image)
-        for name, asked in (("det", rule), ("train_det", replace(rule, score=0.4, max_per_class=100))):
+        pooled = replace(rule, stages="refined" if len(stages) > 1 else "last")
+        for name, asked in (("det", pooled), ("train_det", replace(rule, score=0.4, max_per_class=100))):
             size = (image.shape[2], image.shape[3])
             (found,) = detect(stages, [size], torch.ones(1, 2), asked, tf_rules.CLASSES, coder)
             boxes, scores, labels = (torch.from_numpy(stored[f"{tag}.{name}.{of}"]) for of in STORED)
@@ -89,6 +92,23 @@ def test_equals_mmrotate(golden: Path, model: str) -> None:
     (found,) = detect([output], [(128, 128)], torch.ones(1, 2), MR, [str(k) for k in range(15)], MMROTATE[model])
     # 10 x the difference that the README gives between float32 and float64 networks, here of stored maps
     assert_same_set(found, stored["det_boxes"], stored["det_scores"], labels, 1e-3)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("model", "last"), [("r3det_oc", 0), ("r3det_refine_oc", 1)])
+def test_equals_mmrotates_r3det(golden: Path, model: str, last: int) -> None:
+    """From the stored maps and boxes of its last stage on."""
+    with np.load(golden / "rotated" / f"model_{model}.npz") as stored:
+        maps = [
+            [torch.from_numpy(stored[f"stage{last}_{kind}{level}"]).flatten(2).transpose(1, 2) for level in range(5)]
+            for kind in ("cls", "reg")
+        ]
+        anchors = [torch.from_numpy(stored[f"rois{last}_{level}"]).view(1, -1, 5) for level in range(5)]
+        boxes, scores, labels = (torch.from_numpy(stored[f"det_{of}"]) for of in ("boxes", "scores", "labels"))
+    classes, coder = [str(k) for k in range(15)], RboxCoder("oc-negative")
+    (found,) = detect([StageOutput(*maps, anchors)], [(128, 128)], torch.ones(1, 2), MR, classes, coder)
+    # 10 x the difference that the README gives between float32 and float64 networks, here of stored maps
+    assert_same_set(found, boxes, scores, labels, 1e-3)
 
 
 def stage(seed: int = 0, pictures: int = 2, levels: tuple[int, ...] = (60, 20, 7), classes: int = 3) -> StageOutput:
@@ -216,7 +236,29 @@ def test_ranks_count_what_came_before(labels: list[int]) -> None:
     assert rank_in_class(torch.tensor(labels, dtype=torch.int64)).tolist() == wanted
 
 
+@pytest.mark.parametrize("rule", [TF, MR, replace(TF, per_level=5, max_per_class=3)])
+def test_refined_stages_are_pooled_before_nms(rule: DetectRule) -> None:
+    """As if the levels of one stage were further levels of the other; the first stage is silent."""
+    first, second, third = (stage(seed) for seed in range(3))
+    sizes, scales = [(90, 90)] * 2, torch.ones(2, 2)
+
+    def answers(said: list[StageOutput], **changes: Any) -> list[Detections]:
+        return detect(said, sizes, scales, replace(rule, **changes), "abc", CODERS["tf90"])
+
+    names = ("logits", "deltas", "anchors")
+    both = StageOutput(*([*getattr(second, name), *getattr(third, name)] for name in names))
+    for pooled, expected in zip(answers([first, second, third], stages="refined"), answers([both]), strict=True):
+        assert len(pooled) > 0
+        assert torch.equal(pooled.boxes, expected.boxes)
+        assert torch.equal(pooled.scores, expected.scores)
+        assert torch.equal(pooled.labels, expected.labels)
+    for one, other in zip(answers([first, second], stages="refined"), answers([second]), strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+
+
 def test_faults() -> None:
+    with pytest.raises(FocaldetError, match="stages='refined' asks for refine stages, but the model has none; use"):
+        detect([stage()], [(90, 90)] * 2, torch.ones(2, 2), replace(TF, stages="refined"), "abc", CODERS["tf90"])
     with pytest.raises(FocaldetError, match="a box has 5 deltas, but no coder of rotated boxes is given"):
         detect([stage()], [(90, 90)] * 2, torch.ones(2, 2), TF, "abc")
     with pytest.raises(FocaldetError, match="max_per_class=0 must be above 0, or None"):
