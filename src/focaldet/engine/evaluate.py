@@ -18,6 +18,7 @@ from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import InOrder
 from focaldet.engine.build import build_collate, build_criterion, build_stage_targets, build_steps
 from focaldet.engine.detector import Detector, Source, is_scene, load
+from focaldet.engine.distributed import ALONE, Processes
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
 from focaldet.metrics.coco import coco_scores
@@ -80,7 +81,12 @@ def evaluate(
 
 
 def evaluate_detector(
-    detector: Detector, dataset: Dataset, *, workers: int = 0, listener: Listener | None = None
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    workers: int = 0,
+    listener: Listener | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Detect in every picture of a dataset, one pass for figures and losses.
 
@@ -90,7 +96,23 @@ def evaluate_detector(
         FocaldetError: the dataset names a class that the detector does not know.
     """
     refuse_unknown_classes(detector.classes, dataset)
-    listener = listener or Quiet()
+    own = np.arange(processes.rank, len(dataset), processes.count)  # shares may differ by a picture, or be empty
+    with processes.together():
+        found, sums, counted = detect_in(detector, dataset.select(own), workers=workers, listener=listener or Quiet())
+    parts = processes.collect((dict(zip(own.tolist(), found, strict=True)), sums, counted))
+    by_index = {index: one for part, _, _ in parts for index, one in part.items()}
+    detections = [by_index[index] for index in range(len(dataset))]
+    pictures = max(sum(counted for _, _, counted in parts), 1)
+    names = {name: None for _, sums, _ in parts for name in sums}
+    losses = {name: sum(sums.get(name, 0.0) for _, sums, _ in parts) / pictures for name in names}
+    scores = processes.told_by_first(lambda: score_detections(dataset, detections, detector.recipe.kind))
+    return Evaluation(scores, detections, losses)
+
+
+def detect_in(
+    detector: Detector, dataset: Dataset, *, workers: int, listener: Listener
+) -> tuple[list[Detections], dict[str, float], int]:
+    """Return the detections of every picture, the sums of the losses, and over how many pictures these are."""
     criterion, targets = build_criterion(detector.recipe), build_stage_targets(detector.recipe)
     often = detector.looks > 1
     scenes = np.array([often or is_scene(detector.recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
@@ -111,9 +133,7 @@ def evaluate_detector(
             sums[name] = sums.get(name, 0.0) + float(value)
         listener.advance(len(batch.ids))
     listener.finish()
-    detections = [found[index] for index in range(len(dataset))]
-    scores = score_detections(dataset, detections, detector.recipe.kind)
-    return Evaluation(scores, detections, {name: value / max(len(pictures), 1) for name, value in sums.items()})
+    return [found[index] for index in range(len(dataset))], sums, len(pictures)
 
 
 def _batches(detector: Detector, dataset: Dataset, workers: int) -> Iterator[Batch]:

@@ -90,7 +90,8 @@ def take_part() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin: a worker forked meanwhile would inherit its lock, and wait for ever
+        pass
     os._exit(1)
 
 

@@ -16,7 +16,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Takes the two signals over while it is entered, in the main thread; elsewhere it does nothing.
 
-    SIGINT becomes KeyboardInterrupt, SIGTERM SystemExit with the exit code that a shell would report, 143.
+    SIGINT becomes KeyboardInterrupt, SIGTERM SystemExit with the exit code that a shell would report, 143. A second
+    signal waits for nothing.
+
+    Attributes:
+        forced: whether a second one came, which may have cut a step in two.
 
     Args:
         patient: never raise by itself: the run asks for `asked` when all its processes can hear the answer.
@@ -25,6 +29,7 @@ class Signals:
     def __init__(self, *, patient: bool = False) -> None:
         self.patient = patient
         self.asked: int | None = None
+        self.forced = False
         self._holding = False
         self._before: dict[int, Any] = {}
 
@@ -62,6 +67,7 @@ class Signals:
         raise KeyboardInterrupt
 
     def _hear(self, number: int, _: FrameType | None) -> None:
+        self.forced = self.asked is not None
         self.asked = number
-        if not (self._holding or self.patient):
+        if self.forced or not (self._holding or self.patient):
             self.stop()

@@ -209,7 +209,8 @@ class Trainer:
             except NotFinite as error:
                 raise self.keep_failure(error) from error
             except (KeyboardInterrupt, SystemExit):
-                self.stop_here()
+                if not self.signals.forced:
+                    self.stop_here()
                 raise
             finally:
                 if self.board is not None:
@@ -375,7 +376,9 @@ class Trainer:
         )
 
     def _failure(self, batch: Batch, group: int, terms: dict[str, float]) -> dict[str, Any]:
-        return {"step": self.step_number, "group": group, "terms": terms, "batch": batch_to_dict(batch)}
+        average = self.forward.criterion.average.state_dict()
+        place = {"step": self.step_number, "group": group, "normalizers": average}
+        return {**place, "terms": terms, "batch": batch_to_dict(batch)}
 
     def keep_failure(self, error: NotFinite) -> FocaldetError:
         """Save what computes a failure again; returns the error that says where."""
@@ -476,6 +479,7 @@ class Trainer:
             self.job.validation,
             workers=self.options.workers,
             listener=self.listener,
+            processes=self.processes,
         )
         self._agree()
         self.validated_at, self.validation_seconds = self.elapsed, self.elapsed - started
