@@ -19,21 +19,55 @@ if TYPE_CHECKING:
 
 @verb
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of `focaldet recipes list`.")],
-    data: Data,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A name of `focaldet recipes list`.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="A dataset's folder or file: COCO json, DOTA, YOLO, VOC, data.yaml."),
+    ] = None,
     changes: DataChanges = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="RUN", help="The run's folder.")] = None,
     weights: Annotated[
         str, typer.Option("--weights", metavar="WHAT", help="Start from: imagenet, none, or a file to fine-tune.")
     ] = "imagenet",
     device: Device = "cpu",
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, metavar="N", help="Share the work among GPUs.")] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, metavar="N", help="Share the work among processes of --device.")
+    ] = 1,
     workers: Workers = 0,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0.01, help="End after this time.")] = None,
+    save_every: Annotated[
+        float | None,
+        typer.Option("--save-every", min=0, metavar="MINUTES", help="Save within epochs too; 0: after each step."),
+    ] = None,
+    eval_every: Annotated[
+        int, typer.Option("--eval-every", min=1, metavar="EPOCHS", help="Score after so many epochs.")
+    ] = 1,
+    patience: Annotated[
+        int | None, typer.Option("--patience", min=1, metavar="N", help="End after N scorings without a better AP.")
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="Compute activations twice: less memory, more time.")
+    ] = False,
+    channels_last: Annotated[bool, typer.Option(help="Lay maps out with their channels last.")] = True,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write figures for TensorBoard too.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where a step's time goes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="FILE", help="Compute a failure again, from the failure.pt that a run left."),
+    ] = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> Answer:
     """Train a recipe on a dataset; score it after each epoch."""
+    if replay is not None:
+        return replay_answer(replay, device)
+    if recipe is None or data is None:
+        raise UsageError("train needs RECIPE and DATA, such as `focaldet train retinanet-small DATA --output RUN`")
     fields, format = fields_and_format(changes)
     if resume and fields:
         given = (word for word in changes or () if not word.startswith("format="))
@@ -56,16 +90,42 @@ def train(
         data,
         output,
         format=format,
-        device=device,
+        device="cuda" if gpus is not None and device == "cpu" else device,
+        processes=processes if gpus is None else gpus,
         workers=workers,
         weights=None if weights == "none" else weights,
         resume=resume,
         overwrite=overwrite,
         max_minutes=max_minutes,
+        save_every=save_every,
+        eval_every=eval_every,
+        patience=patience,
+        compile=compile,
+        recompute=recompute,
+        channels_last=channels_last,
+        tensorboard=tensorboard,
+        profile=profile,
         listener=new_listener(),
         **fields,
     )
+    if not speaks():
+        raise typer.Exit  # the first of the processes that torchrun or srun started answers for all
     return Answer(run.to_dict(), run_text(run))
+
+
+def replay_answer(path: Path, device: str) -> Answer:
+    """Compute a failure again and hold it against what was."""
+    from focaldet.engine.replay import replay
+
+    again = replay(path, device)
+    return Answer(again.to_dict(), again.table(), exit_code=0 if again.same else 1)
+
+
+def speaks() -> bool:
+    """Say whether this process is the one, of those that torchrun or srun started, that answers."""
+    from focaldet.engine.distributed import find_place
+
+    return find_place().rank == 0
 
 
 @verb

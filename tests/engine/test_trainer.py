@@ -1,0 +1,207 @@
+"""The ways a run can work: half precision, averages, patience, compiled and recomputed networks, figures for others."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from focaldet.engine import train as train_module
+from focaldet.engine.average import Average
+from focaldet.engine.checkpoint import load_checkpoint, load_weights
+from focaldet.engine.history import read_class_history, read_history
+from focaldet.engine.job import prepare
+from focaldet.engine.optimizer import LossScale
+from focaldet.engine.options import Options
+from focaldet.engine.recompute import keep_statistics, parts_to_recompute, recomputing
+from focaldet.engine.trainer import Trainer
+from focaldet.errors import FocaldetError
+
+NAME = "retinanet-small"
+CHANGES: dict[str, Any] = {
+    "epochs": 2, "batch": 2, "normalize_over": 1, "sizes": ((64, 64),), "test_size": (64, 64), "backbone": "resnet10t",
+    "backbone_norm": "trained",
+}  # fmt: skip
+SMALL = {**CHANGES, "weights": None}
+
+
+def trainer_of(data: Path, folder: Path, options: Options | None = None, **changes: Any) -> Trainer:
+    trainer = Trainer(prepare(NAME, data, {**CHANGES, **changes}), folder, torch.device("cpu"), options=options)
+    trainer.model.train()
+    return trainer
+
+
+def first_step(trainer: Trainer) -> dict[str, float]:
+    return trainer.step(next(iter(trainer.loader())))
+
+
+# --- precision ---
+def test_a_loss_scale_falls_with_overflow_and_rises_with_patience() -> None:
+    scale = LossScale()
+    scale.update(finite=False)
+    assert scale.value == LossScale.START / 2
+    for _ in range(LossScale.PATIENCE):
+        scale.update(finite=True)
+    assert scale.value == LossScale.START
+    other = LossScale()
+    other.load_state_dict(scale.state_dict())
+    assert (other.value, other.since) == (scale.value, scale.since)
+    fixed = LossScale(512.0)
+    fixed.update(finite=False)
+    assert fixed.value == 512.0 and fixed.exhausted
+
+
+@pytest.mark.parametrize("changes", [{}, {"clip": 1.0, "clip_per": "variable"}], ids=["total", "variable"])
+def test_fp16_gives_the_gradients_of_float32_to_its_rounding(data: Path, tmp_path: Path, changes: Any) -> None:
+    """A scale of 1024 comes out again; float16 has 11 bits, which a dozen layers turn into about a percent."""
+    exact = trainer_of(data, tmp_path, **changes)
+    half = trainer_of(data, tmp_path, precision="fp16", loss_scale=1024.0, **changes)
+    half.model.load_state_dict(exact.model.state_dict())
+    figures = [first_step(trainer) for trainer in (exact, half)]
+    assert figures[1]["loss"] == pytest.approx(figures[0]["loss"], rel=1e-2)
+    assert figures[1]["grad_norm"] == pytest.approx(figures[0]["grad_norm"], rel=3e-2)
+    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters())
+
+
+def test_an_overflow_leaves_the_update_out_and_halves_the_scale(data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(data, tmp_path, precision="fp16")
+    assert trainer.scale is not None
+    trainer.scale.value = 1e30
+    before = copy.deepcopy(trainer.model.state_dict())
+    figures = first_step(trainer)
+    assert "grad_norm" not in figures and trainer.step_number == 1
+    assert trainer.scale.value == 5e29
+    named = dict(trainer.model.named_parameters())
+    assert all(torch.equal(before[name], value) for name, value in named.items())
+
+
+# --- averaged weights ---
+def test_an_average_follows_its_rule() -> None:
+    model = nn.BatchNorm1d(2)
+    average = Average(model, 0.5)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.num_batches_tracked.fill_(7)  # type: ignore[operator]
+    average.update(model)  # keeps (1 + 1) / (10 + 1) at first
+    assert average.model.weight.tolist() == pytest.approx([3 - 2 * 2 / 11] * 2)
+    assert average.model.num_batches_tracked == 7
+    for _ in range(200):
+        average.update(model)
+    assert average.model.weight.tolist() == pytest.approx([3.0, 3.0])
+    assert not average.model.weight.requires_grad and not average.model.training
+
+
+def test_averaged_weights_are_scored_and_kept(data: Path, tmp_path: Path) -> None:
+    train_module.train(NAME, data, tmp_path / "run", **{**SMALL, "epochs": 1, "ema": 0.9})
+    state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    kept = load_weights(tmp_path / "run" / "model.safetensors")[0]
+    assert all(torch.equal(kept[name], value) for name, value in state["average"]["model"].items())
+    assert not all(torch.equal(kept[name], value) for name, value in state["model"].items())
+
+
+# --- when to score, when to end ---
+def test_scores_come_every_so_many_epochs_and_at_the_end(data: Path, tmp_path: Path) -> None:
+    run = train_module.train(NAME, data, tmp_path / "run", eval_every=2, **{**SMALL, "epochs": 3})
+    rows = read_history(run.folder / "metrics.csv")
+    assert ["val_loss" in row for row in rows] == [False, True, True]
+    classes = read_class_history(run.folder / "metrics_classes.csv")
+    assert [(row["epoch"], row["class"]) for row in classes] == [(2, "blue"), (2, "red"), (3, "blue"), (3, "red")]
+    assert all(row["objects"] == 4 for row in classes)
+
+
+def test_patience_ends_a_run_and_a_run_that_goes_on_stays_ended(
+    data: Path, recorder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = recorder()
+    options = {**SMALL, "epochs": 9, "lr": 1e-9}  # learns nothing: the first score stays the best
+    run = train_module.train(NAME, data, tmp_path / "run", patience=2, listener=listener, **options)
+    assert run.steps == 3 * 2
+    assert "no better AP in 2 validations: the run ends at step 6" in listener.lines
+    again = train_module.train(NAME, data, tmp_path / "run", patience=2, resume=True)
+    assert again.steps == 6
+
+
+# --- other ways to the same numbers ---
+@pytest.mark.parametrize("options", [Options(recompute=True), Options(channels_last=False)], ids=["recompute", "nchw"])
+def test_other_ways_to_compute_give_the_same_step(data: Path, tmp_path: Path, options: Options) -> None:
+    plain, other = trainer_of(data, tmp_path), trainer_of(data, tmp_path, options)
+    figures = [first_step(trainer) for trainer in (plain, other)]
+    for name, value in figures[0].items():
+        assert figures[1][name] == pytest.approx(value, rel=1e-5), name
+    states = [trainer.model.state_dict() for trainer in (plain, other)]
+    for name, value in states[0].items():  # statistics of norms too: the second run of a part must not count
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_recomputed_parts_keep_less(data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(data, tmp_path)
+    images = torch.randn(1, 3, 64, 64)
+    kept = []
+    for parts in ([], parts_to_recompute(trainer.model)):
+        sizes: dict[int, int] = {}
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.setdefault(tensor.data_ptr(), tensor.nbytes) and tensor, lambda t: t
+        )
+        with hooks, recomputing(parts):
+            trainer.model(images)
+        kept.append(sum(sizes.values()))
+    assert kept[1] < kept[0] / 2
+    assert not any("forward" in vars(module) for module in trainer.model.modules())  # nothing is left behind
+
+
+def test_statistics_are_left_alone() -> None:
+    norm = nn.BatchNorm2d(2)
+    buffers = dict(norm.named_buffers())
+    with keep_statistics(norm):
+        norm(torch.randn(3, 2, 4, 4))
+    assert dict(norm.named_buffers()) == buffers  # the very same tensors
+    assert norm.num_batches_tracked == 0 and torch.equal(norm.running_mean, torch.zeros(2))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_step(data: Path, tmp_path: Path) -> None:
+    plain, other = trainer_of(data, tmp_path), trainer_of(data, tmp_path, Options(compile=True))
+    figures = [first_step(trainer) for trainer in (plain, other)]
+    for name, value in figures[0].items():
+        assert figures[1][name] == pytest.approx(value, rel=1e-4), name  # fused sums round in another order
+
+
+# --- a run that can be followed ---
+def test_steps_tell_what_people_look_at(data: Path, recorder: Any, tmp_path: Path) -> None:
+    listener = recorder()
+    run = train_module.train(NAME, data, tmp_path / "run", profile=True, listener=listener, **{**SMALL, "epochs": 4})
+    assert {"loss", "class", "box", "lr", "grad_norm", "pictures_s", "memory_gb"} <= set(listener.figures[0])
+    assert all(0 < row["memory_gb"] < 100 and row["pictures_s"] > 0 for row in read_history(run.folder / "metrics.csv"))
+    assert sum(run.profile.values()) == pytest.approx(1.0, abs=0.02)
+    assert all(run.profile[part] > 0 for part in ("data", "assignment", "forward", "backward", "optimizer"))
+    assert "profile: " in listener.lines[-1] and "backward" in listener.lines[-1]
+
+
+def test_tensorboard_is_asked_for(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(FocaldetError, match=r"not installed: pip install 'focaldet\[log\]'; metrics\.csv has the same"):
+        train_module.train(NAME, data, tmp_path / "none", tensorboard=True, **SMALL)
+    written: list[tuple[str, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, flush_secs: int) -> None:
+            assert folder.endswith("tensorboard")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    train_module.train(NAME, data, tmp_path / "run", tensorboard=True, **{**SMALL, "epochs": 1})
+    assert ("train/loss", 1) in written and ("train/lr", 2) in written and ("val/AP", 2) in written
+    assert written[-1] == ("closed", 0)
