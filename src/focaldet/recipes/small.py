@@ -44,8 +44,7 @@ RETINANET_H_SMALL = replace(
     name="retinanet-h-small",
     kind="rbox",
     angle="le90",
-    proj_xy=True,
-    edge_swap=True,
+    angle_code="direction",
     assign="hull",
     levels=(2, 3, 4, 5),
     anchor_scales=(3.0, 3.0 * 2.0 ** (1 / 2)),
@@ -59,4 +58,12 @@ RETINANET_H_SMALL = replace(
     max_detections=300,
 )
 
-OURS: tuple[Recipe, ...] = (RETINANET_SMALL, RETINANET_H_SMALL)
+R3DET_SMALL = replace(
+    RETINANET_H_SMALL,
+    name="r3det-small",
+    refine_stages=1,
+    refine_convs="shared",
+    refine_output="p+f+sample",
+)
+
+OURS: tuple[Recipe, ...] = (RETINANET_SMALL, RETINANET_H_SMALL, R3DET_SMALL)
