@@ -140,3 +140,15 @@ def test_refused_names_leave_no_file(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(FocaldetError, match=r"in 1 of \d+ entries: bbox_head\.extra 1 instead of absent"):
         convert_weights(tmp_path / "a.pth", tmp_path / "b.safetensors", recipe=str(tmp_path / "recipe.yaml"))
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_torchvisions_network_is_known_by_its_head(tmp_path: Path) -> None:
+    for name, norm in (("retinanet_r50_torchvision", "none"), ("retinanet_r50_torchvision-v2", "group-no-bias")):
+        check_allowed(get_recipe(name), "torchvision")
+        state = build_model(get_recipe(name)).state_dict()
+        torch.save(from_ours(state, "torchvision"), tmp_path / "a.pth")
+        done = convert_weights(tmp_path / "a.pth", tmp_path / "b.safetensors", overwrite=True)
+        assert done.recipe == name
+        given = read_weights(tmp_path / "b.safetensors")
+        assert given.recipe is not None and given.recipe.head_norm == norm
+        assert all(torch.equal(given.state[key], state[key]) for key in state)

@@ -77,7 +77,7 @@ def test_weights_of_another_program_are_recognized(
     torch.save({"meta": {"epoch": 12}, "state_dict": state}, tmp_path / "theirs.pth")
     other = focaldet.load(unbroken[0].recipe, weights=tmp_path / "theirs.pth")
     assert_equal(other.predict(picture, score=0.0), detector.predict(picture, score=0.0))
-    with pytest.raises(FocaldetError, match=r"theirs\.pth holds weights of mmdetection without a recipe; .* as weights="):
+    with pytest.raises(FocaldetError, match=r"theirs\.pth holds weights of mmdetection without a recipe; .* weights="):
         focaldet.load(tmp_path / "theirs.pth")
 
 

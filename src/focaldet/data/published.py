@@ -7,7 +7,6 @@ rotated program does it in TensorFlow (`shared/spec/rotated.md` section 3).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from focaldet.data.neighbours import NEIGHBOURS, Neighbour, Resizer, draw_limits
 from focaldet.data.opencv import resize_as_opencv, resize_floats_as_opencv, warp_as_opencv
 from focaldet.data.warp import Matrix, Picture, resize_bilinear
 from focaldet.geometry.resize import resize_legacy
@@ -51,15 +51,23 @@ class PublishedSteps:
     Attributes:
         sizes: (longest side, shortest side); of several one is drawn.
         flip: whether to mirror every other picture.
+        resize: as which program, "opencv" (mmdetection), "torch" (torchvision) or "pillow" (detectron2).
+        between: draw, of two sizes, each side as a whole number from the one to the other.
     """
 
     sizes: tuple[tuple[int, int], ...]
     flip: bool
+    resize: Neighbour = "opencv"
+    between: bool = False
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample as the network is to see it."""
-        limits = self.sizes[int(rng.integers(len(self.sizes)))] if len(self.sizes) > 1 else self.sizes[0]
-        sample = resize_sample(sample, keep_ratio_size(sample.size, limits))
+        limits = draw_limits(self.sizes, rng, between=self.between)
+        if self.resize == "opencv":
+            sample = resize_sample(sample, keep_ratio_size(sample.size, limits))
+        else:
+            size_of, resize = NEIGHBOURS[self.resize]
+            sample = resize_sample(sample, size_of(sample.size, limits), resize)
         return flip_sample(sample) if self.flip and rng.random() < 0.5 else sample
 
 
@@ -154,7 +162,6 @@ def _resize_truncated(image: Picture, size: Size) -> Picture:
 
 
 Resizing = Literal["tensorflow", "opencv", "opencv-truncated"]
-Resizer = Callable[[npt.NDArray[Any], Size], npt.NDArray[Any]]
 RESIZERS: dict[str, Resizer] = {
     "tensorflow": resize_as_tensorflow,
     "opencv": resize_as_opencv,
@@ -200,10 +207,15 @@ def turn_matrix(size: Size, angle_deg: int) -> tuple[Matrix, Size]:
     return np.array([[cos, sin, shift_x], [-sin, cos, shift_y], [0, 0, 1]]), canvas
 
 
-def resize_sample(sample: Sample, size: Size) -> Sample:
+def resize_sample(sample: Sample, size: Size, resize: Resizer = resize_bilinear) -> Sample:
     """Resize a picture; boxes are multiplied by the factor of each axis in float32, then clipped to the picture.
 
     Corners of rotated objects are not clipped: what a border cuts is no rectangle any more.
+
+    Args:
+        sample: picture and objects.
+        size: new (height, width).
+        resize: what resizes the picture.
     """
     (height, width), (new_height, new_width) = sample.size, size
     factors = new_width / width, new_height / height
@@ -215,7 +227,7 @@ def resize_sample(sample: Sample, size: Size) -> Sample:
         corners = hboxes_to_corners(boxes.clip(0, limits))
     return replace(
         sample,
-        image=resize_bilinear(sample.image, size),
+        image=resize(sample.image, size),
         corners=corners,
         scale=(sample.scale[0] * factors[0], sample.scale[1] * factors[1]),
     )

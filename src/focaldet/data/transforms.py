@@ -305,7 +305,8 @@ def build_transform(
     augment: Sequence[str] = (),
     *,
     train: bool,
-    resize: Literal["opencv", "tensorflow"] = "opencv",
+    resize: Literal["opencv", "tensorflow", "torch", "pillow"] = "opencv",
+    between: bool = False,
     test_resize: Resizing | None = None,
     least: int = 0,
     coloured: int | None = None,
@@ -316,7 +317,9 @@ def build_transform(
         sizes: (longest side, shortest side), ratio kept; of several one is drawn for each picture.
         augment: names of AUGMENTATIONS, each with probability 0.5; or "original" alone.
         train: False leaves the augmentation out.
-        resize: as OpenCV does, or as TensorFlow 1 and the original rotated program did (`published.OriginalSteps`).
+        resize: as OpenCV does; as TensorFlow 1 and the original rotated program did (`published.OriginalSteps`); or as
+            torchvision or detectron2 do ("torch", "pillow").
+        between: draw, of two sizes, each side as a whole number from the one to the other.
         test_resize: the same when not training (`published.OriginalSteps.resize`), by the size rule of `resize`; None:
             as `resize`.
         least: of the original rotated program, the side to which smaller pictures are extended when not training.
@@ -342,6 +345,9 @@ def build_transform(
         field = f"augment=[{ORIGINAL}]" if ORIGINAL in wanted else f"test_resize={test_resize!r}"
         raise UsageError(f"{field} goes with resize='tensorflow', not with resize={resize!r}")
     if not train or wanted <= {"flip"}:
-        return PublishedSteps(tuple(sizes), flip=train and "flip" in wanted)
+        return PublishedSteps(tuple(sizes), flip=train and "flip" in wanted, resize=resize, between=train and between)
+    if resize != "opencv" or between:
+        field = "sizes_drawn='between'" if between else f"resize={resize!r}"
+        raise UsageError(f"{field} goes with augment=[flip] or none, not with {', '.join(augment)}")
     steps = (build() for name, build in AUGMENTATIONS.items() if name in wanted)
     return Pipeline((Resize(tuple(sizes)), *steps))

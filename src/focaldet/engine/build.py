@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,8 +22,9 @@ from focaldet.engine.targets import StageTargetBuilder
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.geometry.coders import decode_hbox, encode_hbox
 from focaldet.geometry.rotated_coders import RboxCoder
-from focaldet.losses.criterion import Criterion
-from focaldet.models.anchors import AnchorShapes, original_turned, original_upright
+from focaldet.losses.criterion import Criterion, Decode
+from focaldet.losses.normalizer import MovingAverage
+from focaldet.models.anchors import AnchorShapes, WholeShapes, original_turned, original_upright
 from focaldet.models.r3det import build_r3det
 from focaldet.models.retinanet import RetinaNet, build_retinanet
 from focaldet.postprocess.detect import DetectRule
@@ -56,6 +59,7 @@ def build_model(recipe: Recipe) -> RetinaNet:
         in_channels=recipe.in_channels,
         neck=recipe.neck,
         neck_channels=recipe.neck_channels,
+        neck_init=recipe.neck_init,
         p6_from=recipe.p6_from,
         p7_relu=recipe.p7_relu,
         neck_norm=recipe.neck_norm,
@@ -95,6 +99,8 @@ def build_anchors(recipe: Recipe) -> AnchorShapes:
     if recipe.anchors in ("r90", "r90-crossed"):
         return original_turned(crossed=recipe.anchors == "r90-crossed")
     strides = tuple(2**level for level in recipe.levels)
+    if recipe.anchors == "whole":
+        return WholeShapes(recipe.anchor_scales, recipe.anchor_ratios, strides)
     shapes = AnchorShapes(recipe.anchor_scales, recipe.anchor_ratios, strides, recipe.anchor_offset)
     if recipe.kind == "hbox":
         return shapes
@@ -135,8 +141,17 @@ def build_criterion(recipe: Recipe) -> Criterion:
         box_beta=recipe.box_beta,
         box_weight=recipe.box_weight,
         iou_floor=recipe.iou_floor,
-        decode=decode_hbox if recipe.kind == "hbox" else RboxDecode(build_coder(recipe)),
+        decode=build_decode(recipe),
+        normalizer=recipe.normalizer,
+        average=MovingAverage(recipe.batch // recipe.normalize_over),
     )
+
+
+def build_decode(recipe: Recipe) -> Decode:
+    """Return what the recipe's deltas mean."""
+    if recipe.kind == "rbox":
+        return RboxDecode(build_coder(recipe))
+    return partial(decode_hbox, min_log_scale=-math.inf) if recipe.log_scale_clamp == "above" else decode_hbox
 
 
 def build_assign_rule(recipe: Recipe) -> AssignRule:
@@ -190,6 +205,8 @@ def build_detect_rule(recipe: Recipe) -> DetectRule:
         centres=recipe.centres,
         refit=recipe.refit,
         stages=recipe.stages,
+        clamp=recipe.log_scale_clamp,
+        finish=recipe.finish,
     )
 
 
@@ -204,6 +221,7 @@ def build_steps(recipe: Recipe, *, train: bool) -> Transform:
         recipe.augment,
         train=train,
         resize=recipe.resize,
+        between=recipe.sizes_drawn == "between",
         test_resize=recipe.test_resize,
         least=recipe.tile or 0,
         coloured=recipe.classes.index(pool) if pool in recipe.classes else None,
@@ -267,6 +285,7 @@ class Collate:
         anchors: the model's anchors; None leaves the targets out.
         rule: how anchors get their truth.
         truth: as which boxes the truth is compared with anchors and taught.
+        beyond: what anchors are whose place lies in the padding of the batch.
     """
 
     mean: tuple[float, ...]
@@ -278,6 +297,7 @@ class Collate:
     anchors: AnchorShapes | None
     rule: AssignRule
     truth: TruthForms
+    beyond: Literal["excluded", "background"] = "excluded"
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Put samples together and assign their truth to the anchors of the padded size."""
@@ -297,7 +317,7 @@ class Collate:
                 grid,
                 batch.truths,
                 self.rule,
-                batch.padded,
+                batch.padded if self.beyond == "excluded" else None,
                 to_assign=self.truth.to_assign,
                 to_regress=self.truth.to_regress,
                 encode=self.truth.encode,
@@ -318,6 +338,7 @@ def build_collate(recipe: Recipe, anchors: AnchorShapes | None) -> Collate:
         anchors=anchors,
         rule=build_assign_rule(recipe),
         truth=build_truth_forms(recipe),
+        beyond=recipe.beyond,
     )
 
 
@@ -372,7 +393,7 @@ def fit_recipe(recipe: Recipe, dataset: Dataset, asked: Collection[str] = ()) ->
         lines.append(
             f"schedule: {len(dataset):,} pictures an epoch (the data's) instead of {recipe.images_per_epoch:,}"
         )
-        recipe = recipe.replace(images_per_epoch=None)
+        recipe = recipe.replace(images_per_epoch=None, pictures=None)
     tenth = max(recipe.epochs * recipe.steps_per_epoch(len(dataset)) // 10, 1)
     if "warmup_steps" not in asked and recipe.warmup_steps > tenth:
         lines.append(f"schedule: warm-up of {tenth} steps (a tenth of the run) instead of {recipe.warmup_steps}")
@@ -385,7 +406,7 @@ def is_own_data(recipe: Recipe, dataset: Dataset) -> bool:
 
     The rows of DOTA count 27,000 tiles an epoch, a round number, of about as many.
     """
-    counted = recipe.images_per_epoch
+    counted = recipe.pictures or recipe.images_per_epoch
     if counted is None or counted == len(dataset):
         return True
     return set(dataset.classes) == set(recipe.classes) and abs(len(dataset) - counted) <= OWN_DATA * counted

@@ -25,6 +25,8 @@ from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.results.detections import Detections
 from focaldet.structures import Size, StageOutput
 
+Finish = Literal["clip-scale-nms", "clip-nms-scale", "nms-scale-clip"]
+
 
 @dataclass(frozen=True)
 class DetectRule:
@@ -47,6 +49,10 @@ class DetectRule:
             boxes whose decoded theta has left [-180, 0), truncates the corners of the others to whole pixels of the
             input and takes the least-area rectangle of that.
         stages: whose boxes count: those of the last stage, or of all "refined" stages behind the first, together.
+        clamp: on which sides the logarithms of upright boxes' sizes are bounded: "both", or only "above".
+        finish: in which order upright boxes are clipped to the picture, scaled to the original one and suppressed:
+            "clip-scale-nms" (mmdetection); "clip-nms-scale" (torchvision), which keeps boxes without area;
+            "nms-scale-clip" (detectron2), after whose limit boxes wholly outside the picture drop out.
     """
 
     score: float = 0.05
@@ -60,6 +66,8 @@ class DetectRule:
     centres: Literal["free", "clamped"] = "free"
     refit: Literal["none", "original-180"] = "none"
     stages: Literal["last", "refined"] = "last"
+    clamp: Literal["both", "above"] = "both"
+    finish: Finish = "clip-scale-nms"
 
     def __post_init__(self) -> None:
         if not 0 <= self.score < 1:
@@ -153,7 +161,7 @@ def _candidates(
     found = []
     for deltas, anchors, scores, labels, size in zip(*columns, sizes, strict=True):
         if coder is None:
-            boxes = decode_hbox(deltas, anchors)
+            boxes = decode_hbox(deltas, anchors, min_log_scale=-math.inf if rule.clamp == "above" else None)
         else:
             boxes = coder.decode(deltas, anchors, size if rule.centres == "clamped" else None)
         found.append((boxes, scores, labels))
@@ -277,7 +285,7 @@ def of_pairs(output: StageOutput, pairs: Pairs) -> tuple[Tensor, Tensor]:
 def finish_picture(
     boxes: Tensor, scores: Tensor, labels: Tensor, size: Size, scale: Tensor, rule: DetectRule, classes: tuple[str, ...]
 ) -> Detections:
-    """Clip, scale back, drop empty boxes, suppress and limit the candidates of one picture.
+    """Clip, scale back, drop empty boxes, suppress and limit the candidates of one picture, in the rule's order.
 
     Args:
         boxes: (P, 4) float32 in the frame `input`.
@@ -290,11 +298,27 @@ def finish_picture(
     """
     # The reference multiplies by the reciprocal, and does so before NMS: both move boxes in the last bit.
     factors = scale.double().reciprocal().float().to(boxes.device).repeat(2)
-    boxes = clip_hbox(boxes, size) * factors
-    filled = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero().squeeze(1)  # NaN drops out here
-    boxes, scores, labels = boxes[filled], scores[filled], labels[filled]
+    if rule.finish != "nms-scale-clip":
+        boxes = clip_hbox(boxes, size)
+    if rule.finish == "clip-scale-nms":
+        boxes = boxes * factors
+    sound = _with_area(boxes) if rule.finish == "clip-scale-nms" else boxes.isfinite().all(dim=1).nonzero().squeeze(1)
+    boxes, scores, labels = boxes[sound], scores[sound], labels[sound]
     kept = _limited(nms_hbox(boxes, scores, labels, rule.nms, rule.nms_labels), labels, rule)
-    return Detections(boxes[kept], scores[kept], labels[kept], classes)
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    if rule.finish != "clip-scale-nms":
+        boxes = boxes * factors
+    if rule.finish == "nms-scale-clip":
+        original = round(size[0] / float(scale[1])), round(size[1] / float(scale[0]))
+        boxes = clip_hbox(boxes, original)
+        seen = _with_area(boxes)
+        boxes, scores, labels = boxes[seen], scores[seen], labels[seen]
+    return Detections(boxes, scores, labels, classes)
+
+
+def _with_area(boxes: Tensor) -> Tensor:
+    """Return the places of those of (N, 4) hboxes that are wide and high; numbers that are none drop out."""
+    return ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).nonzero().squeeze(1)
 
 
 def merge_looks(found: Detections, rule: DetectRule) -> Detections:

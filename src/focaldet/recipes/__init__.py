@@ -6,12 +6,15 @@ from focaldet.errors import UsageError, did_you_mean
 from focaldet.recipes.coco import ROWS as COCO_ROWS
 from focaldet.recipes.dota import ROWS as DOTA_ROWS
 from focaldet.recipes.mmrotate import ROWS as MMROTATE_ROWS
+from focaldet.recipes.neighbours import ROWS as NEIGHBOUR_ROWS
 from focaldet.recipes.recipe import Recipe, State
 from focaldet.recipes.small import OURS
 
 __all__ = ["RECIPES", "Recipe", "State", "get_recipe", "list_recipes"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in COCO_ROWS + DOTA_ROWS + MMROTATE_ROWS + OURS}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in COCO_ROWS + NEIGHBOUR_ROWS + DOTA_ROWS + MMROTATE_ROWS + OURS
+}
 
 
 def list_recipes() -> list[str]:

@@ -66,7 +66,8 @@ class Recipe:
     """Any timm network that has features of stride 8, 16 and 32."""
     style: Literal["pytorch", "caffe"] = "pytorch"
     """caffe: the stride of a ResNet bottleneck sits on its first 1x1 convolution instead of the 3x3."""
-    frozen: Literal["none", "stem", "stem+layer1"] = "stem+layer1"
+    frozen: Literal["none", "stem", "stem+layer1", "weights-of-stem+layer1"] = "stem+layer1"
+    """What of the backbone never learns; of "weights-of" the norms still take the statistics of each batch."""
     backbone_norm: Literal["frozen", "affine", "trained"] = "affine"
     """Batch norm of the backbone: all fixed; statistics fixed and affine trained; or ordinary."""
     norm_eps: float | None = None
@@ -76,6 +77,8 @@ class Recipe:
     neck: Literal["fpn", "fpn-average"] = "fpn"
     """fpn-average: half the coarser map plus half the finer one, enlarged and padded as TensorFlow does."""
     neck_channels: int = 256
+    neck_init: Literal["xavier", "kaiming"] = "xavier"
+    """How the neck's convolutions start: Xavier-uniform, or Kaiming-uniform with a = 1."""
     neck_norm: Literal["none", "group"] = "none"
     """Behind each convolution of the neck; "group" makes its maps independent of the scale of the backbone's."""
     p6_from: Literal["c5", "p5"] = "c5"
@@ -83,15 +86,16 @@ class Recipe:
     """ReLU between P6 and P7, as in the paper; the table's rows have none."""
     head_convs: int = 4
     head_channels: int = 256
-    head_norm: Literal["none", "group"] = "none"
-    """Behind each convolution of the towers."""
+    head_norm: Literal["none", "group", "group-no-bias"] = "none"
+    """Behind each convolution of the towers, which may then do without a bias."""
     head_init: Literal["normal", "kaiming"] = "normal"
     """How the towers start: with a deviation of 0.01, as published for 256 channels, or by their width."""
     prior: float = 0.01
     """Score that every class starts from."""
     # --- anchors and assignment ---
-    anchors: Literal["octave", "h21", "h55", "r90", "r90-crossed"] = "octave"
-    """octave: `anchor_scales` times `anchor_ratios`. The others are the original rotated program's, fixed sets: upright
+    anchors: Literal["octave", "whole", "h21", "h55", "r90", "r90-crossed"] = "octave"
+    """octave: `anchor_scales` times `anchor_ratios`. whole: the same in whole pixels, as far apart as the padded input
+    shares out among a map's places (torchvision). The others are the original rotated program's, fixed sets: upright
     ones of whole pixels, and turned ones; crossed ones have w and h in the other order (quirk)."""
     anchor_scales: tuple[float, ...] = (4.0, 4.0 * 2.0 ** (1 / 3), 4.0 * 2.0 ** (2 / 3))
     """Square root of an anchor's area, in strides of its level."""
@@ -120,6 +124,10 @@ class Recipe:
     rectangle: Literal["least-area", "by-sides"] = "least-area"
     """Which rbox an annotated polygon is: that of least area around it; or one that has the lengths of its first two
     sides (quirk)."""
+    log_scale_clamp: Literal["both", "above"] = "both"
+    """On which sides dw and dh of upright boxes are clamped."""
+    beyond: Literal["excluded", "background"] = "excluded"
+    """What anchors are whose place lies in the padding of a batch: out of the loss, or like others."""
     pixels: Literal["continuous", "plus_one"] = "continuous"
     """What a side measures when anchors and truth are compared: the difference of its ends, or one pixel more."""
     positive: float = 0.5
@@ -160,7 +168,15 @@ class Recipe:
     alpha: float = 0.25
     gamma: float = 2.0
     box_loss: Literal[
-        "l1", "smooth_l1", "smooth_l1_one_sided", "smooth_l1_atan", "iou_smooth_l1", "iou_smooth_l1_exp", "giou"
+        "l1",
+        "smooth_l1",
+        "smooth_l1_one_sided",
+        "smooth_l1_atan",
+        "iou_smooth_l1",
+        "iou_smooth_l1_exp",
+        "giou",
+        "diou",
+        "ciou",
     ] = "l1"
     """one_sided: what lies below its target is punished by the square without bound (quirk)."""
     box_beta: float = 0.11111111
@@ -173,6 +189,9 @@ class Recipe:
     """Pictures an update, over all processes."""
     normalize_over: int = 2
     """Pictures that share a loss normalizer; gradients of these groups are averaged."""
+    normalizer: Literal["batch", "picture", "moving"] = "batch"
+    """What losses of such a group are divided by: its positives, at least one a picture; each picture's own, at least
+    one, and then the mean; or an average over steps of its positives, at least one."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     """At the peak, for `lr_per` pictures an update; scaled by batch / lr_per."""
@@ -201,6 +220,9 @@ class Recipe:
     """Full rate at the last warm-up step (index warmup_steps - 1) or at the one after."""
     images_per_epoch: int | None = None
     """None: the data's own number."""
+    pictures: int | None = None
+    """Pictures of the row's own data, where `images_per_epoch` does not tell them: an epoch of rows that count steps is
+    as many steps as their drops of the learning rate need."""
     empty_pictures: bool = False
     """Train on pictures without any object too."""
     min_picture: int = 32
@@ -217,6 +239,8 @@ class Recipe:
     # --- what is done to the pictures ---
     sizes: tuple[tuple[int, int], ...] = ((1333, 800),)
     """Training sizes (longest side, shortest side), ratio kept; of several one is drawn for each picture."""
+    sizes_drawn: Literal["listed", "between"] = "listed"
+    """between: of two sizes, each side is drawn as a whole number from the one to the other."""
     test_size: tuple[int, int] = (1333, 800)
     test_sizes: tuple[tuple[int, int], ...] = ()
     """Sizes of which each is looked at, all answers being merged by one NMS; (): `test_size` alone."""
@@ -225,9 +249,10 @@ class Recipe:
     test_resize: Literal["opencv", "opencv-truncated", "tensorflow"] | None = None
     """How pictures are resized when not training, to the sizes that `resize` gives them; None: as `resize` does.
     opencv-truncated: those smaller than a tile in floats, cut to whole grey levels (quirk)."""
-    resize: Literal["opencv", "tensorflow"] = "opencv"
+    resize: Literal["opencv", "tensorflow", "torch", "pillow"] = "opencv"
     """tensorflow: bilinear as in TensorFlow 1, without rounding to grey levels, the shorter side first, stretched where
-    a limit cuts the longer one; corners are whole numbers."""
+    a limit cuts the longer one; corners are whole numbers. torch: as torchvision does, in floats, sides cut to whole
+    pixels. pillow: as detectron2 does, smoothed where a picture shrinks."""
     difficult: Literal["ignored", "trained"] = "ignored"
     """Objects marked difficult: neither to be found nor background, or like the others."""
     pad: int = 32
@@ -254,6 +279,8 @@ class Recipe:
     """At most so many detections of a class and picture; None: all."""
     max_detections: int | None = 100
     """At most so many a picture, or tile; None: all."""
+    finish: Literal["clip-scale-nms", "clip-nms-scale", "nms-scale-clip"] = "clip-scale-nms"
+    """In which order upright boxes are clipped to the picture, scaled to the original one, and suppressed."""
     centres: Literal["free", "clamped"] = "free"
     """clamped: centres of rotated boxes are moved into the picture before NMS, as mmrotate does."""
     tile: int | None = None

@@ -24,12 +24,15 @@ COMPANY = 3
 def groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     """Split recipes by table: the rows of one model and paper together, ours together, in the order given.
 
-    A published name starts with its model; R3Det and R3Det*, which differ in a number of stages, are one.
+    A published name starts with its model; R3Det and R3Det*, which differ in a number of stages, are one. Apart are
+    what its paper's table does not number, and another program's: a name of three parts ends with that.
     """
 
     def table(recipe: Recipe) -> tuple[str, ...]:
         model = recipe.name.partition("_")[0].removesuffix("-star")
-        return (model, recipe.paper) if recipe.published else ()
+        parts = recipe.name.split("_")
+        program = parts[2].partition("-")[0] if len(parts) == 3 else ""
+        return (model, recipe.paper, str(recipe.row > 0), program) if recipe.published else ()
 
     return [list(group) for _, group in groupby(recipes, key=table)]
 
