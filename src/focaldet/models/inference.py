@@ -35,9 +35,6 @@ FUSED_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """Name and numbers that oneDNN gives an activation; others run behind the convolution."""
 
-PACKING_SIZE = 64
-"""Height and width of the map that weights are packed for; the packing hardly depends on it."""
-
 
 def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> Model:
     """Return a detector that answers as this one does now, and only predicts; the one handed in stays as it is.
@@ -63,7 +60,7 @@ def prepare_for_inference(model: Model, dtype: torch.dtype = torch.float32) -> M
     _replace(model, _is_plain_conv, FusedConv2d.of)
     for module in model.modules():
         if isinstance(module, FusedConv2d):
-            module.pack(dtype)
+            module.settle(dtype)
         else:
             _own_tensors(module, dtype)
     return model
@@ -129,6 +126,7 @@ class FusedConv2d(nn.Module):
         self.activation_name, self.activation_numbers = fused or ("none", [])
         self.activation_behind = nn.Identity() if fused else activation
         self.activation = activation
+        self.packs = False
         self.packed: Tensor | None = None
 
     @classmethod
@@ -144,16 +142,21 @@ class FusedConv2d(nn.Module):
         activation, conv.norm.act = conv.norm.act, nn.Identity()
         return cls(weight.detach(), bias.detach(), conv, activation)
 
-    def pack(self, dtype: torch.dtype) -> None:
-        """Take an own copy of weight and bias, of the type and in the order that the machine wants."""
-        weight = self.weight.to(dtype)
+    def settle(self, dtype: torch.dtype) -> None:
+        """Take an own copy of weight and bias, of the type in which to compute."""
         self.bias = self.bias.to(dtype, copy=True)
-        if weight.device.type == "cpu" and fused_convolutions_work(weight.dtype):
-            size = [1, self.in_channels, PACKING_SIZE, PACKING_SIZE]
-            self.packed = pack_weight(weight, self.padding, self.stride, self.dilation, self.groups, size)
-            del self.weight  # all of it is in `packed`
-        else:
-            self.weight = weight.clone(memory_format=torch.channels_last)
+        self.weight = self.weight.to(dtype, copy=True)
+        self.packs = self.weight.device.type == "cpu" and fused_convolutions_work(dtype)
+        if not self.packs:
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+
+    def _pack(self, size: list[int]) -> None:
+        """Put the weight into the order that the machine wants for maps of this size, the first that comes.
+
+        Were it packed for maps of quite another size, oneDNN would order it anew in every call.
+        """
+        self.packed = pack_weight(self.weight, self.padding, self.stride, self.dilation, self.groups, size)
+        del self.weight  # all of it is in `packed`
 
     def forward(self, image_map: Tensor, addend: Tensor | None = None) -> Tensor:
         """Map (B, in, H, W) to (B, out, H', W').
@@ -165,6 +168,8 @@ class FusedConv2d(nn.Module):
         image_map = image_map.to(self.bias.dtype)
         if self.same:
             image_map = pad_same(image_map, self.kernel_size, self.stride, self.dilation)
+        if self.packs and self.packed is None:
+            self._pack(list(image_map.shape))
         result = self._in_steps(image_map, addend) if self.packed is None else self._fused(image_map, addend)
         return result
 
