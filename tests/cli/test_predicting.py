@@ -56,6 +56,16 @@ def test_formats(command: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path) 
     assert not (tmp_path / "found" / "drawn").exists()
 
 
+def test_looking_several_times(command: Any, tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    scores = []
+    for words in ([], ["--tta"]):
+        words = [*words, "--format", "json", "--score", "0", "--overwrite"]
+        assert command("predict", tiny_run, tiny_data / "images" / "1.png", "-o", tmp_path, *words).exit_code == 0
+        records = json.loads((tmp_path / "detections.json").read_text())
+        scores.append(sum(record["score"] for record in records))
+    assert scores[1] > scores[0]  # the best of six looks are at least as good, and some are better
+
+
 def test_a_dry_run_lists_the_pictures(command: Any, tiny_data: Path, tmp_path: Path) -> None:
     words = ["predict", "retinanet-small", tiny_data / "images" / "*.png", "-o", tmp_path / "found", "--dry-run"]
     assert len(json.loads(command(*words, "--json").out)["pictures"]) == 4
