@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from focaldet.data.pictures import any_size, read_image, without_limit
+from focaldet.data.pictures import any_size, read_image, window_pixels
 from focaldet.errors import FocaldetError
 from focaldet.results.files import write_beside
 
@@ -100,13 +100,12 @@ def cut_out(scene: Image.Image, window: Window, pad: tuple[int, int, int] | None
     Padding in colour makes RGB of grey.
     """
     x1, y1, x2, y2 = window
-    with without_limit():
-        part = scene.crop((x1, y1, min(x2, scene.width), min(y2, scene.height)))
+    part = window_pixels(scene, (x1, y1, min(x2, scene.width), min(y2, scene.height)))
     height, width = y2 - y1, x2 - x1
-    if pad is None or part.size == (width, height):
-        return np.asarray(part)
+    if pad is None or part.shape[:2] == (height, width):
+        return part
     tile = np.full((height, width, 3), pad, dtype=np.uint8)
-    tile[: part.height, : part.width] = np.asarray(part.convert("RGB"))
+    tile[: part.shape[0], : part.shape[1]] = part if part.ndim == 3 else part[:, :, None]
     return tile
 
 

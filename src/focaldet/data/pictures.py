@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # processes that cut pictures do without torch
 
 MAX_PIXELS = 2_000_000_000
 """A picture of more is refused, but inside `any_size`: 6 GB of RGB."""
-STRIP = 2**23
+STRIP = 2**19
 """Pixels that are copied at once."""
 _limit: ContextVar[float] = ContextVar("limit", default=MAX_PIXELS)
 
@@ -148,18 +148,24 @@ def picture_to_array(image: Image.Image, channels: int = 3, name: str = "the pic
 
 
 def _as_array(image: Image.Image) -> Picture:
-    """Return a writable copy of the pixels, made strip by strip: Pillow hands out one copy of all, through another."""
-    rows = max(STRIP // image.width, 1)
-    if image.height <= rows:
-        array = np.array(image)
-    else:
-        shape = (image.height, image.width, len(image.getbands()))
-        array = np.empty(shape if shape[2] > 1 else shape[:2], dtype=np.uint8)
-        for top in range(0, image.height, rows):
-            bottom = min(top + rows, image.height)
-            with without_limit():
-                array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    array = window_pixels(image, (0, 0, image.width, image.height))
     return array[:, :, None] if array.ndim == 2 else array
+
+
+def window_pixels(image: Image.Image, window: tuple[int, int, int, int]) -> Picture:
+    """Return a writable copy of what a window (x1, y1, x2, y2) inside a decoded picture shows: (H, W) or (H, W, bands).
+
+    It is made strip by strip: Pillow hands out pixels through two further copies of them.
+    """
+    x1, y1, x2, y2 = window
+    bands = len(image.getbands())
+    array = np.empty((y2 - y1, x2 - x1, bands) if bands > 1 else (y2 - y1, x2 - x1), dtype=np.uint8)
+    rows = max(STRIP // (x2 - x1), 1)
+    with without_limit():
+        for top in range(y1, y2, rows):
+            bottom = min(top + rows, y2)
+            array[top - y1 : bottom - y1] = np.asarray(image.crop((x1, top, x2, bottom)))
+    return array
 
 
 def decode(image: Image.Image, channels: int = 3, name: str = "the picture") -> Image.Image:

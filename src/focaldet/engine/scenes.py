@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from focaldet.data.cutter import Window
-from focaldet.data.pictures import without_limit
+from focaldet.data.pictures import window_pixels
 from focaldet.data.tiles import Cut, plan_tiles
 from focaldet.engine.progress import Listener, Quiet
 from focaldet.errors import FocaldetError
@@ -93,8 +93,7 @@ def _shown(scene: Picture | Image.Image, window: Window) -> Picture:
     x1, y1, x2, y2 = window
     if not isinstance(scene, Image.Image):
         return scene[y1:y2, x1:x2]
-    with without_limit():
-        part = np.asarray(scene.crop((x1, y1, min(x2, scene.width), min(y2, scene.height))))
+    part = window_pixels(scene, (x1, y1, min(x2, scene.width), min(y2, scene.height)))
     return part[:, :, None] if part.ndim == 2 else part
 
 
