@@ -33,7 +33,7 @@ def seen(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
     predict = type(detector).predict
 
     def watched(self: Any, what: Any, **options: Any) -> Any:
-        shapes.append(what.shape)
+        shapes.append((what.height, what.width, len(what.getbands())))
         return predict(self, what, **options)
 
     monkeypatch.setattr(Detector, "predict", watched)
