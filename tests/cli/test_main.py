@@ -50,7 +50,7 @@ def test_version(command: Any) -> None:
     [
         (["trian"], "there is no 'trian' here (did you mean 'train'?); `focaldet --help` lists what there is"),
         (["recipes", "--jsn"], "--jsn"),
-        (["train"], "Missing argument 'RECIPE'; see `focaldet train --help`"),
+        (["train"], "train needs RECIPE and DATA, such as `focaldet train retinanet-small DATA --output RUN`"),
         (["eval", "retinanet-small"], "Missing argument 'DATA'"),
         (["train", "retinanet-smal", "data"], "there is no recipe 'retinanet-smal' (did you mean 'retinanet-small'?)"),
         (["train", "retinanet-small", "data", "epoch=3"], "'epoch' is no field of a recipe (did you mean 'epochs'?)"),

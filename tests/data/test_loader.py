@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
+import signal
 from itertools import chain
 from typing import Any
 
@@ -54,6 +57,35 @@ def test_workers_change_nothing(saved_dataset: Dataset) -> None:
     alone, helped = (loader_of(saved_dataset, sampler_of(saved_dataset), workers) for workers in (0, 2))
     for _ in range(2):  # epochs
         assert_equal(list(alone), list(helped))
+
+
+def test_processes_share_each_step(saved_dataset: Dataset) -> None:
+    """Two loaders with a group of each step's two: together they are the whole, and their samplers stay alike."""
+    whole = list(loader_of(saved_dataset, sampler_of(saved_dataset)))
+    samplers = [sampler_of(saved_dataset), sampler_of(saved_dataset)]
+    parts = [
+        list(
+            PictureLoader(
+                saved_dataset, TRANSFORM, sampler, COLLATE, seed=11, share=lambda step, r=rank: step[r : r + 1]
+            )
+        )
+        for rank, sampler in enumerate(samplers)
+    ]
+    assert_equal([one + other for one, other in zip(*parts, strict=True)], whole)
+    assert samplers[0].state_dict() == samplers[1].state_dict()
+
+
+def test_workers_leave_signals_to_the_process_that_trains(saved_dataset: Dataset) -> None:
+    """Ctrl-C in a terminal reaches the workers too, and their pictures are still needed."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    seen: list[list[Batch]] = []
+    for step in loader_of(saved_dataset, sampler_of(saved_dataset), workers=1):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGINT)
+            os.kill(child.pid or 0, signal.SIGTERM)
+        seen.append(step)
+    assert len(seen) == 3
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 @pytest.mark.parametrize("workers", [0, 1])
