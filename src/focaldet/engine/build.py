@@ -21,7 +21,7 @@ from focaldet.engine.optimizer import UpdateRule
 from focaldet.engine.targets import StageTargetBuilder
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.geometry.coders import decode_hbox, encode_hbox
-from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_coders import DirectionCoder, RboxCoder, RotatedCoder
 from focaldet.losses.criterion import Criterion, Decode
 from focaldet.losses.normalizer import MovingAverage
 from focaldet.models.anchors import AnchorShapes, WholeShapes, original_turned, original_upright
@@ -70,6 +70,7 @@ def build_model(recipe: Recipe) -> RetinaNet:
         anchors=build_anchors(recipe),
         head_init=recipe.head_init,
         prior=recipe.prior,
+        box_numbers=build_coder(recipe).numbers if recipe.kind == "rbox" else None,
     )
     if recipe.refine_stages == 0:
         return network
@@ -109,8 +110,16 @@ def build_anchors(recipe: Recipe) -> AnchorShapes:
     return replace(shapes, coded=recipe.anchor_angle or recipe.angle)
 
 
-def build_coder(recipe: Recipe) -> RboxCoder:
-    """Return how a rotated recipe writes boxes as deltas."""
+def build_coder(recipe: Recipe) -> RotatedCoder:
+    """Return how a rotated recipe writes boxes as deltas.
+
+    Raises:
+        UsageError: directions are coded in another form than "le90".
+    """
+    if recipe.angle_code == "direction":
+        if recipe.angle != "le90":
+            raise UsageError(f"angle_code='direction' goes with angle='le90', not with {recipe.angle!r}")
+        return DirectionCoder(recipe.max_log_scale)
     return RboxCoder(
         angle=recipe.angle,
         proj_xy=recipe.proj_xy,
@@ -125,7 +134,7 @@ def build_coder(recipe: Recipe) -> RboxCoder:
 class RboxDecode:
     """(deltas, anchors) -> public rboxes: what a rotated recipe's deltas mean; travels to other processes."""
 
-    coder: RboxCoder
+    coder: RotatedCoder
 
     def __call__(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Return (P, 5) rboxes of the form "le90"."""

@@ -51,7 +51,8 @@ Weights = str | Path | Mapping[str, Tensor] | None
 
 STRUCTURE = (
     "backbone", "levels", "neck", "neck_channels", "head_convs", "head_channels", "p6_from", "anchor_scales",
-    "anchor_ratios", "in_channels", "classes",
+    "anchor_ratios", "in_channels", "classes", "anchors", "angle_code", "refine_stages", "refine_convs", "inld",
+    "inld_masks",
 )  # fmt: skip
 """Fields that decide the shapes of a network: they cannot change under weights that exist."""
 

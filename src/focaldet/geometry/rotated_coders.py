@@ -215,8 +215,8 @@ class DirectionCoder:
 
     A difference of angles has to jump somewhere on the circle, and boxes of directions near the jump are learned badly.
     Here there is none: half a turn brings 2 theta back to itself, and a square, of which no side is the longer, has
-    e = 0. (c, s) is how the box's second moments differ from a circle's. The anchor's own angle plays no part. The price:
-    how a square is turned is not told.
+    e = 0. (c, s) is how the box's second moments differ from a circle's. The anchor's own angle plays no part.
+    The price: how a square is turned is not told.
 
     Attributes:
         max_log_scale: dw and dh are clamped to plus or minus this in decoding; None: free.

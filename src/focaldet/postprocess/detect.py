@@ -21,7 +21,7 @@ from focaldet.geometry.hbox import clip_hbox
 from focaldet.geometry.nms import Equal, batched_rotated_nms, nms_hbox
 from focaldet.geometry.polygon import polygon_to_rbox, polygon_to_rbox_truncated
 from focaldet.geometry.rbox import rbox_to_polygon, scale_rbox
-from focaldet.geometry.rotated_coders import RboxCoder
+from focaldet.geometry.rotated_coders import RotatedCoder
 from focaldet.results.detections import Detections
 from focaldet.structures import Size, StageOutput
 
@@ -104,7 +104,7 @@ def detect(
     scales: Tensor,
     rule: DetectRule,
     classes: Sequence[str],
-    coder: RboxCoder | None = None,
+    coder: RotatedCoder | None = None,
 ) -> list[Detections]:
     """Turn what the last stage says, or all refined ones, into the detections of each picture.
 
@@ -152,7 +152,7 @@ def speaking_stages(stages: Sequence[StageOutput], rule: DetectRule) -> Sequence
 
 
 def _candidates(
-    output: StageOutput, sizes: Sequence[Size], rule: DetectRule, coder: RboxCoder | None
+    output: StageOutput, sizes: Sequence[Size], rule: DetectRule, coder: RotatedCoder | None
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Return, for each picture, what a stage's best pairs stand for: boxes (P, D), scores (P,) and labels (P,)."""
     pairs = select_pairs(output.logits, rule, output.valid)
@@ -340,7 +340,7 @@ def finish_rotated(
     scale: Tensor,
     rule: DetectRule,
     classes: tuple[str, ...],
-    coder: RboxCoder,
+    coder: RotatedCoder,
 ) -> Detections:
     """Suppress and limit the rotated candidates of one picture, scale them back and write them as public rboxes.
 
@@ -397,7 +397,7 @@ def rank_in_class(labels: Tensor) -> Tensor:
 
 
 def _check(
-    output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: Sequence[str], coder: RboxCoder | None
+    output: StageOutput, sizes: Sequence[Size], scales: Tensor, classes: Sequence[str], coder: RotatedCoder | None
 ) -> None:
     num_pictures, _, num_classes = output.logits[0].shape
     if len(sizes) != num_pictures or tuple(scales.shape) != (num_pictures, 2):
@@ -408,6 +408,7 @@ def _check(
     if len(classes) != num_classes:
         raise FocaldetError(f"the model tells {num_classes} classes apart, but {len(classes)} names are given")
     numbers = output.deltas[0].shape[-1]
-    if numbers != (4 if coder is None else 5):
-        given = "no coder of rotated boxes" if coder is None else "a coder of rotated boxes"
-        raise FocaldetError(f"a box has {numbers} deltas, but {given} is given; it goes with five, and none with four")
+    wanted = 4 if coder is None else coder.numbers
+    if numbers != wanted:
+        given = "no coder of rotated boxes is given, which goes" if coder is None else "the coder given goes"
+        raise FocaldetError(f"a box has {numbers} deltas, but {given} with {wanted}")

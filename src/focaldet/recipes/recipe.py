@@ -110,6 +110,9 @@ class Recipe:
     """Which side of a square H anchor is w: everywhere the same, or what float32 rounding makes of it (quirk)."""
     angle: Literal["le90", "le135", "oc", "oc-negative", "tf90", "tf180"] = "le90"
     """Form in which rotated boxes are coded; see docs/conventions.md."""
+    angle_code: Literal["difference", "direction"] = "difference"
+    """What stands for the angle of a rotated box among its deltas: the difference to the anchor's, or a vector of twice
+    the angle, which does not jump where an angle does; `proj_xy`, `edge_swap`, `norm_factor` are of the former."""
     proj_xy: bool = False
     """Offsets of rotated boxes are measured along the anchor's sides instead of the picture's."""
     edge_swap: bool = False
