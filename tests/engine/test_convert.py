@@ -220,7 +220,9 @@ def test_a_json_alone_names_pictures_where_they_are(source: Path, new_folder: Fo
     with pytest.raises(UsageError, match=r"val\.json takes one split of .*; say which by --split train or --split val"):
         convert(source, target)
     assert convert(source, target, split="val").splits == {"val": (1, 1)}
-    dataset = open_dataset(target, "val")
+    with pytest.raises(FocaldetError, match="add --allow-outside"):
+        open_dataset(target, "val")
+    dataset = open_dataset(target, "val", allow_outside=True)
     assert dataset.path(0).resolve() == source / "val/images/c.png"
     same(dataset, open_dataset(source, "val"), 0.0)
 

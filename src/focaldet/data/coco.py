@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from focaldet.data.dataset import (
     sort_out,
     sort_out_polygons,
 )
+from focaldet.data.paths import refuse_outside
 from focaldet.data.pictures import read_size
 from focaldet.errors import FocaldetError
 from focaldet.results.polygon_json import coco_outline, to_polygons
@@ -29,7 +32,7 @@ from focaldet.results.polygon_json import coco_outline, to_polygons
 Records = list[dict[str, Any]]
 
 
-def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
+def read_coco(path: Path, split: str, folder: Path | None = None, roots: Sequence[Path] = ()) -> Dataset:
     """Read a COCO json; no picture is opened, unless the file lacks their sizes.
 
     Labels follow the order of the file's categories (spec section 10). Boxes that are not finite, negative or without
@@ -42,16 +45,25 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
         path: the json.
         split: "train" or "val", for the record.
         folder: where the pictures are; None looks for the first one in the usual places.
+        roots: the data set's folders, besides the json's own, in which its pictures have to lie.
 
     Raises:
-        FocaldetError: not COCO json, no pictures, two pictures of one id, a category without a name.
+        FocaldetError: not COCO json, no pictures, two pictures of one id, a category without a name, a picture outside
+            of the data set's folders.
     """
+    with _without_collector():
+        return _read(path, split, folder, roots)
+
+
+def _read(path: Path, split: str, folder: Path | None, roots: Sequence[Path]) -> Dataset:
     content = load_coco(path)
     images, annotations = content["images"], content["annotations"]
     if not images:
         raise FocaldetError(f"{path} lists no pictures")
     names = [_text(image, "file_name", f"picture {number + 1} of {path}") for number, image in enumerate(images)]
     folder = find_pictures(path, split, names[0]) if folder is None else folder
+    own = (*roots, _own_folder(path), folder)
+    refuse_outside(names, folder, own, lambda k: f"picture {images[k].get('id', k + 1)} of {path}")
     ids = _numbers(images, "id", f"{path}: pictures")
     _refuse_twins(ids, names, path)
     classes, category_ids = _read_categories(content["categories"], path)
@@ -71,6 +83,18 @@ def read_coco(path: Path, split: str, folder: Path | None = None) -> Dataset:
         left_out=left,
         notes=_notes(objects, sizes, path),
     )
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let Python look for no cycles meanwhile: a json has none, and looking takes longer than reading does."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -101,7 +125,7 @@ def find_pictures(path: Path, split: str, first: str) -> Path:
     Raises:
         FocaldetError: it is in none of the usual places, which the sentence lists.
     """
-    root = path.parent.parent if path.parent.name == "annotations" else path.parent
+    root = _own_folder(path)
     tails = ("images", f"{split}2017", f"images/{split}", f"images/{split}2017", split, ".")
     places = [path.parent, *(root / tail for tail in tails)]
     for place in places:
@@ -109,6 +133,11 @@ def find_pictures(path: Path, split: str, first: str) -> Path:
             return place
     shown = ", ".join(tail for tail in tails if tail != ".")
     raise FocaldetError(f"picture {first} of {path} does not exist in {root} nor in its folders {shown}")
+
+
+def _own_folder(path: Path) -> Path:
+    """Return the folder of the data set that a json belongs to."""
+    return path.parent.parent if path.parent.name == "annotations" else path.parent
 
 
 def _refuse_twins(ids: Ints, names: Sequence[str], path: Path) -> None:

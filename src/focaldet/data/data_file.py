@@ -6,6 +6,8 @@ Both are read, mixed as well; keys that are not known are passed over, as other 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import yaml
 from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.folders import open_coco, open_folder, open_yolo
 from focaldet.data.listing import NoSplitError, check_pictures, class_list, listed_pictures, pictures_in
+from focaldet.data.paths import is_inside
 from focaldet.errors import FocaldetError
 
 YOLO_FORMATS = (None, "yolo", "yolo-obb")
@@ -25,7 +28,9 @@ def open_data_file(
     """Open a split as a data.yaml describes it.
 
     * `train`, `val`: a folder, a COCO json, or a text file that lists pictures; relative to `path` or to the file.
-      A list of folders is taken for YOLO. Without both, the file's own folder is looked into.
+      Several of them, in brackets, can only be YOLO's. Without both, the file's own folder is looked into.
+    * What these name may lie anywhere; it is said where it is outside of the file's folder. What the lists and jsons
+      name in turn has to lie in one of these folders (`data.paths`).
     * `names`: the classes of YOLO labels by number, and all that other label files may name. `classes`: the classes
       that count, in their order; for YOLO labels without `names` they are the names.
     * `ignored`: classes whose objects are neither to be found nor background; `with_ignored` says whether they become
@@ -69,13 +74,43 @@ def _open_split(
     if entry is None:
         raise NoSplitError(f"{path} names no {split!r}")
     targets = [_target(base, str(one), path) for one in (entry if isinstance(entry, list) else [entry])]
-    if targets[0].suffix == ".json":
-        return check_pictures(open_coco(targets[0], split))
+    folders = [target if target.is_dir() else target.parent for target in targets]
+    dataset = _open_targets(path, split, format, kind, names, classes, base, targets, (path.parent, base, *folders))
+    notes = [f"{path.name} names {target}, outside of its folder" for target in _outside(targets, path.parent)]
+    return replace(dataset, notes=(*notes, *dataset.notes)) if notes else dataset
+
+
+def _outside(targets: Sequence[Path], folder: Path) -> list[Path]:
+    return [target for target in targets if not is_inside(target, [folder]) and target.absolute() != folder.absolute()]
+
+
+def _open_targets(
+    path: Path,
+    split: str,
+    format: str | None,
+    kind: Kind | None,
+    names: list[str] | None,
+    classes: list[str] | None,
+    base: Path,
+    targets: Sequence[Path],
+    roots: Sequence[Path],
+) -> Dataset:
+    """Open what a split's entry names; what that names in turn has to lie in one of the `roots`."""
+    first = targets[0]
+    if first.suffix == ".json" and len(targets) == 1:
+        return check_pictures(open_coco(first, split, roots=roots))
     numbered = next((known for known in (names, classes, class_list(base)) if known is not None), None)
     if format in YOLO_FORMATS and numbered is not None and all(map(_has_yolo_labels, targets)):
-        pictures = [picture for target in targets for picture in _pictures_of(target, base)]
+        pictures = [picture for target in targets for picture in _pictures_of(target, base, roots)]
         return open_yolo(pictures, numbered, split, path)
-    return open_folder(targets[0], split, format, kind, names or class_list(base), whole=True)
+    if len(targets) > 1:
+        raise FocaldetError(
+            f"{path} names several places for {split}, which only YOLO labels may have; name one folder"
+        )
+    if first.suffix == ".txt" and first.is_file():
+        root = base if is_inside(first, [base]) else first.parent
+        return open_folder(root, split, format, kind, names or class_list(root), listed=first, roots=roots)
+    return open_folder(first, split, format, kind, names or class_list(base), whole=True, roots=roots)
 
 
 def _has_yolo_labels(target: Path) -> bool:
@@ -83,8 +118,8 @@ def _has_yolo_labels(target: Path) -> bool:
     return target.suffix == ".txt" or "images" in target.parts or bool(list(target.glob("*.txt")))
 
 
-def _pictures_of(target: Path, base: Path) -> list[Path]:
-    return pictures_in(target) if target.is_dir() else listed_pictures(target, [base / "images"])
+def _pictures_of(target: Path, base: Path, roots: Sequence[Path]) -> list[Path]:
+    return pictures_in(target) if target.is_dir() else listed_pictures(target, [base / "images"], roots)
 
 
 def _target(base: Path, entry: str, path: Path) -> Path:

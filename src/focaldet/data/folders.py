@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,12 +44,28 @@ class Place:
         split: "train" or "val".
         names: the class names that were given, or None.
         whole: whether all pictures of the folder are the split if no list in it says otherwise.
+        listed: the text file that lists the split's pictures, where a data.yaml names one; None looks for one.
+        roots: folders besides `root` in which what lists and jsons name may lie.
     """
 
     root: Path
     split: str
     names: Sequence[str] | None = None
     whole: bool = False
+    listed: Path | None = None
+    roots: tuple[Path, ...] = ()
+
+    def within(self, folder: Path, whole: bool) -> Place:
+        """Return the place in a folder of this one; `whole` as above, if this one is not."""
+        return replace(self, root=folder, whole=self.whole or whole, roots=(self.root, *self.roots))
+
+    def list_in(self, folders: Iterable[Path]) -> Path | None:
+        """Return the text file that lists the split's pictures: the one given, else one of the folders'."""
+        return self.listed or list_file(folders, self.split)
+
+    def pictures(self, lines: Path, folders: Sequence[Path]) -> list[Path]:
+        """Return the pictures that a text file lists; stems are looked for in the folders."""
+        return listed_pictures(lines, folders, (self.root, *self.roots))
 
 
 def open_folder(
@@ -60,6 +76,8 @@ def open_folder(
     names: Sequence[str] | None = None,
     *,
     whole: bool = False,
+    listed: Path | None = None,
+    roots: Sequence[Path] = (),
 ) -> Dataset:
     """Open a split of a folder.
 
@@ -70,6 +88,8 @@ def open_folder(
         kind: where several fit, those with boxes of this kind come first.
         names: class names, for label files that do not bring their own.
         whole: whether the folder is the split, unless a list in it says otherwise.
+        listed: the text file that lists the split's pictures; None looks for one.
+        roots: folders besides this one in which what lists and jsons name may lie.
 
     Raises:
         NoSplitError: it has a format that is known, but not this split.
@@ -77,7 +97,7 @@ def open_folder(
     """
     if format is not None and format not in FINDERS:
         raise UsageError(f"format={format!r} is not known{did_you_mean(format, FINDERS)}; use {', '.join(FINDERS)}")
-    place = Place(root, split, names, whole)
+    place = Place(root, split, names, whole, listed, tuple(roots))
     fitting = {name: find for name, find in FINDERS.items() if format in (None, name)}
     found = {name: opener for name, find in fitting.items() if (opener := find(place)) is not None}
     if not found:
@@ -109,15 +129,16 @@ def _choose(root: Path, found: list[str], kind: Kind | None) -> str:
     return left[0]
 
 
-def open_coco(path: Path, split: str, stems: set[str] | None = None) -> Dataset:
+def open_coco(path: Path, split: str, stems: set[str] | None = None, roots: Sequence[Path] = ()) -> Dataset:
     """Open a COCO json and find its pictures.
 
     Args:
         path: the json.
         split: "train" or "val".
         stems: the pictures of the split, where the json holds more; None takes all.
+        roots: as in `read_coco`.
     """
-    dataset = read_coco(path, split)
+    dataset = read_coco(path, split, roots=roots)
     if stems is not None:
         dataset = dataset.select([k for k in range(len(dataset)) if Path(dataset.name(k)).stem in stems])
     return dataset
@@ -131,17 +152,19 @@ def open_yolo(pictures: Sequence[Path], classes: Sequence[str], split: str, sour
 
 
 def _find_coco(place: Place) -> Opener | None:
-    root, split = place.root, place.split
+    root, split, roots = place.root, place.split, (place.root, *place.roots)
+    stems = _listed_stems(place)
     for alias in ALIASES[split]:
         paths = _jsons_of(root, alias)
         if len(paths) > 1:
             shown = " and ".join(path.name for path in paths)
             raise FocaldetError(f"{root} holds {shown} for {split}; name one by 'train:' and 'val:' in a data.yaml")
         if paths:
-            return lambda: open_coco(paths[0], split)
-    stems, whole = _listed_stems(root, split), _jsons_without_split(root)
+            chosen = stems if place.listed else None  # a train.txt that just lies there may be of another format
+            return lambda: open_coco(paths[0], split, chosen, roots)
+    whole = _jsons_without_split(root)
     if stems is not None and len(whole) == 1:
-        return lambda: open_coco(whole[0], split, stems)
+        return lambda: open_coco(whole[0], split, stems, roots)
     return None
 
 
@@ -163,15 +186,15 @@ def _jsons_without_split(root: Path) -> list[Path]:
     return [path for path in _jsons(root) if path not in aliased]
 
 
-def _listed_stems(root: Path, split: str) -> set[str] | None:
-    path = root / f"{split}.txt"
+def _listed_stems(place: Place) -> set[str] | None:
+    path = place.listed or place.root / f"{place.split}.txt"
     return (
         {Path(line.strip()).stem for line in path.read_text().splitlines() if line.strip()} if path.is_file() else None
     )
 
 
 def _find_yolo(place: Place, rotated: bool = False) -> Opener | None:
-    pictures = _yolo_pictures(place.root, place.split)
+    pictures = _yolo_pictures(place)
     if pictures is None or has_rotated_labels(pictures()) != rotated:
         return None
 
@@ -186,14 +209,16 @@ def _find_yolo(place: Place, rotated: bool = False) -> Opener | None:
     return opener
 
 
-def _yolo_pictures(root: Path, split: str) -> Listing | None:
+def _yolo_pictures(place: Place) -> Listing | None:
     """Return what lists the pictures of a split, None where the folder is not laid out for YOLO or lacks the split."""
-    for alias in ALIASES[split]:
+    root, split = place.root, place.split
+    for alias in ALIASES[split] if place.listed is None else ():
         for tail, labels in ((f"images/{alias}", f"labels/{alias}"), (f"{alias}/images", f"{alias}/labels")):
             if (root / labels).is_dir() and (root / tail).is_dir():
                 return lambda tail=tail: pictures_in(root / tail)  # type: ignore[misc]
-    if (root / "labels").is_dir() and (root / f"{split}.txt").is_file():
-        return lambda: listed_pictures(root / f"{split}.txt", [root / "images"])
+    lines = place.listed or root / f"{split}.txt"
+    if (root / "labels").is_dir() and lines.is_file():
+        return lambda: place.pictures(lines, [root / "images"])
     return None
 
 
@@ -201,11 +226,11 @@ def _find_voc(place: Place) -> Opener | None:
     root = place.root
     if not (root / "Annotations").is_dir() or _has_rotated_xml(root / "Annotations"):
         return None
-    lines = list_file((root / "ImageSets/Main", root), place.split)
+    lines = place.list_in((root / "ImageSets/Main", root))
     if lines is None:
         return None
     folders = [root / "JPEGImages", root / "images"]
-    return lambda: read_voc(listed_pictures(lines, folders), root, place.split)
+    return lambda: read_voc(place.pictures(lines, folders), root, place.split)
 
 
 def _find_hrsc(place: Place) -> Opener | None:
@@ -216,7 +241,7 @@ def _find_hrsc(place: Place) -> Opener | None:
         if not (base / "Annotations").is_dir() or not _has_rotated_xml(base / "Annotations"):
             continue
         lists = (root / "ImageSets", root / "ImageSets/Main", root)
-        inner = replace(place, root=base, whole=place.whole or base == parts[place.split])
+        inner = place.within(base, whole=base == parts[place.split])
         listing = _listing(inner, lists)
         if listing is not None:
             return lambda base=base, listing=listing: read_hrsc(  # type: ignore[misc]
@@ -240,8 +265,10 @@ def _has_rotated_xml(folder: Path) -> bool:
 def _find_dota(place: Place) -> Opener | None:
     """Find label files in labelTxt (or annfiles) beside pictures, a folder a split or with lists of the splits."""
     for alias in ALIASES[place.split]:
-        if _has_labels(place.root / alias):
-            return _dota_opener(place, place.root / alias, lambda part=alias: _all_pictures(place.root / part))  # type: ignore[misc]
+        part = place.root / alias
+        if _has_labels(part):
+            listing = _listing(place.within(part, whole=True), ())
+            return None if listing is None else _dota_opener(place, part, listing)
     root = place.root.parent if _is_label_folder(place.root) else place.root
     if not _has_labels(root):
         return None
@@ -257,7 +284,7 @@ def _dota_opener(place: Place, part: Path, listing: Listing) -> Opener:
             raise FocaldetError(f"{part} has label files in {labels}, but no pictures; put them into {part / 'images'}")
         others = [_label_files(folder) for folder in _split_folders(place.root) if folder != part]
         names = place.names or class_list(place.root)
-        all_labels = list_file((part,), place.split) is None
+        all_labels = place.list_in((part,)) is None
         return read_dota(pictures, labels, place.split, place.root, names, beside=others, all_labels=all_labels)
 
     return opener
@@ -284,12 +311,14 @@ def _find_icdar(place: Place) -> Opener | None:
     """Find gt_*.txt in `gt` beside pictures, a folder a split or with lists, or in the challenge's own folders."""
     root, split = place.root, place.split
     for base in (*(root / alias for alias in ALIASES[split]), root):
-        listing = _listing(replace(place, root=base, whole=place.whole or base != root), (base,))
+        listing = _listing(place.within(base, whole=base != root), (base,))
         if any((base / "gt").glob("gt_*.txt")) and listing is not None:
             return lambda base=base, listing=listing: read_icdar(listing(), base / "gt", split, root)  # type: ignore[misc]
     pictures, labels = (root / name for name in ICDAR_FOLDERS[split])
     if pictures.is_dir() and labels.is_dir():
-        return lambda: read_icdar(with_own_names(pictures_in(pictures)), labels, split, root)
+        listed = place.listed
+        listing = (lambda: pictures_in(pictures)) if listed is None else (lambda: place.pictures(listed, [pictures]))
+        return lambda: read_icdar(with_own_names(listing()), labels, split, root)
     return None
 
 
@@ -305,10 +334,10 @@ def _listing(place: Place, lists: Sequence[Path]) -> Listing | None:
 
     A folder without any list is taken as a training set.
     """
-    lines = list_file(lists, place.split)
+    lines = place.list_in(lists)
     if lines is not None:
         folders = list(_picture_folders(place.root))
-        return lambda: with_own_names(listed_pictures(lines, folders))
+        return lambda: with_own_names(place.pictures(lines, folders))
     if any(list_file(lists, split) for split in ALIASES) or not (place.whole or place.split == "train"):
         return None
     return lambda: _all_pictures(place.root)

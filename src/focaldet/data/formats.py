@@ -10,6 +10,7 @@ from focaldet.data.data_file import ignored_classes, open_data_file
 from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.folders import open_coco, open_folder
 from focaldet.data.listing import NoSplitError, check_pictures
+from focaldet.data.paths import outside_allowed
 from focaldet.errors import FocaldetError
 
 Split = Literal["train", "val"]
@@ -24,6 +25,7 @@ def open_dataset(
     format: str | None = None,
     classes: Sequence[str] | None = None,
     missing_ok: Literal[False] = False,
+    allow_outside: bool = False,
 ) -> Dataset: ...
 
 
@@ -36,6 +38,7 @@ def open_dataset(
     format: str | None = None,
     classes: Sequence[str] | None = None,
     missing_ok: bool,
+    allow_outside: bool = False,
 ) -> Dataset | None: ...
 
 
@@ -47,6 +50,7 @@ def open_dataset(
     format: str | None = None,
     classes: Sequence[str] | None = None,
     missing_ok: bool = False,
+    allow_outside: bool = False,
 ) -> Dataset | None:
     """Open one split of a data set; `Dataset.describe` says what was recognized.
 
@@ -60,12 +64,15 @@ def open_dataset(
         format: one of FORMAT_NAMES, where several fit.
         classes: the class list, joined by name; None takes the data's own.
         missing_ok: return None where the data set does not have the split.
+        allow_outside: take pictures that lists and jsons name outside of the data set's folders; it is allowed inside
+            the block `outside_allowed` too.
 
     Raises:
         FocaldetError: it cannot be opened; one sentence says why and where.
     """
     try:
-        dataset = open_as_written(Path(path), split, format, kind)
+        with outside_allowed(allow_outside):
+            dataset = open_as_written(Path(path), split, format, kind)
     except NoSplitError:
         if missing_ok:
             return None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from focaldet.data.dataset import Dataset
+from focaldet.data.paths import refuse_outside
 from focaldet.errors import FocaldetError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
@@ -77,29 +78,39 @@ def only_one(paths: Sequence[Path]) -> Path:
     return paths[0]
 
 
-def listed_pictures(lines: Path, folders: Sequence[Path]) -> list[Path]:
+def listed_pictures(lines: Path, folders: Sequence[Path], roots: Sequence[Path]) -> list[Path]:
     """Return the pictures that a text file lists, a line each: paths relative to the text file, or stems.
 
     Args:
         lines: the text file; what follows a blank in a line is not looked at (VOC has a flag there).
         folders: where to look for stems.
+        roots: the data set's own folders, in which a path that exists has to lie. One that does not exist is of another
+            machine, and taken by its stem.
 
     Raises:
-        FocaldetError: one of them does not exist, or two pictures have its stem.
+        FocaldetError: one of them does not exist, two pictures have its stem, or a path leaves the data set's folders.
     """
-    entries = [line.split(maxsplit=1)[0] for line in lines.read_text().splitlines() if line.strip()]
+    entries = [(number, line.split(maxsplit=1)[0]) for number, line in enumerate(_lines(lines), 1) if line.strip()]
     there = by_stem(path for folder in folders if folder.is_dir() for path in pictures_in(folder))
     found = []
-    for entry in entries:
+    for number, entry in entries:
         path = lines.parent / entry
         stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
         if path.suffix.lower() in SUFFIXES and path.is_file():
+            refuse_outside([entry], lines.parent, roots, lambda _, line=number: f"line {line} of {lines}")  # type: ignore[misc]
             found.append(path)
         elif stem in there:
             found.append(only_one(there[stem]))
         else:
             raise FocaldetError(f"picture {entry} of {lines} does not exist in {', '.join(map(str, folders))}")
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FocaldetError(f"{path} cannot be read as a list of pictures: {error}") from error
 
 
 def list_file(folders: Iterable[Path], split: str) -> Path | None:

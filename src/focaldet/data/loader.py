@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -174,6 +175,7 @@ def _context() -> str | None:
 
 
 def _start_worker(_: int) -> None:
+    gc.freeze()  # a full collection would write to, and so copy, every page of objects that is shared with the parent
     torch.set_num_threads(1)  # the cores belong to the workers and to the model
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a batch system sends them to the whole group: the
         signal.signal(number, signal.SIG_IGN)  # process that trains decides, and needs its pictures until then

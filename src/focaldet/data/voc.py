@@ -11,6 +11,7 @@ import numpy as np
 
 from focaldet.data.dataset import Dataset, Objects, build_dataset, sort_out
 from focaldet.data.pictures import read_size
+from focaldet.data.rotated import name_in
 from focaldet.errors import FocaldetError
 
 
@@ -60,7 +61,7 @@ def read_voc(pictures: Sequence[Path], folder: Path, split: str, classes: Sequen
         split=split,
         source=folder,
         folder=folder,
-        names=[picture.relative_to(folder).as_posix() for picture in pictures],
+        names=[name_in(picture, folder) for picture in pictures],
         sizes=np.array(sizes, dtype=np.int64),
         objects=Objects(
             pictures=np.array(table.pictures, dtype=np.int64)[kept],

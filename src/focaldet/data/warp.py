@@ -35,7 +35,8 @@ def resize_bilinear(image: Picture, size: Size) -> Picture:
     """
     if image.shape[:2] == tuple(size):
         return image
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    image = np.require(image, requirements=["C", "W"])  # torch warns of arrays that are read-only: these it copies
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     resized = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
