@@ -142,6 +142,7 @@ def test_refused_names_leave_no_file(recipe: Recipe, tmp_path: Path) -> None:
     assert not (tmp_path / "b.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_torchvisions_network_is_known_by_its_head(tmp_path: Path) -> None:
     for name, norm in (("retinanet_r50_torchvision", "none"), ("retinanet_r50_torchvision-v2", "group-no-bias")):
         check_allowed(get_recipe(name), "torchvision")

@@ -131,6 +131,7 @@ def test_losses(pair: tuple[Any, Detector]) -> None:
     assert losses["box"].item() == pytest.approx(expected["bbox_regression"].item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_of_pictures_without_objects(pair: tuple[Any, Detector]) -> None:
     theirs, ours = pair
     none = empty_truth()
@@ -182,6 +183,7 @@ def test_detections(pair: tuple[Any, Detector]) -> None:
         assert int((~near.any(0)).sum()) <= 1
 
 
+@pytest.mark.slow
 def test_our_weights_run_in_torchvision(pair: tuple[Any, Detector]) -> None:
     theirs, ours = pair
     other = theirs_of("torchvision-v2" if ours.recipe.head_norm != "none" else "torchvision")
