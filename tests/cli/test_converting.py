@@ -71,3 +71,13 @@ def test_a_recipe_is_of_no_use_for_data(command, source: Path, tmp_path: Path) -
     answer = command("convert", source, tmp_path / "yolo", "--recipe", "retinanet-small", "--format", "yolo")
     assert answer.exit_code == 2
     assert "--recipe says what weights are those of" in answer.err
+
+
+def test_pictures_outside_have_to_be_allowed(command, source: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    Image.new("L", (64, 48)).save(tmp_path / "private.png")
+    (source / "labelTxt/private.txt").write_text("")
+    (source / "train.txt").write_text("../private.png\n")
+    refused = command("convert", source, tmp_path / "target", "--format", "coco")
+    assert refused.exit_code == 1
+    assert f"line 1 of {source}/train.txt names ../private.png, which lies outside" in refused.err
+    assert command("convert", source, tmp_path / "target", "--format", "coco", "--allow-outside").exit_code == 0

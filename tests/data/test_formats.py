@@ -254,6 +254,48 @@ def test_our_data_file(coco_folder: Write) -> None:
     assert dataset.crowd.tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("line", ["{stem}", "images/{stem}.png", "./images/{stem}.png"])
+def test_data_file_with_a_list_for_every_format(tmp_path: Path, save_picture: Write, line: str) -> None:
+    """`train: some.txt` names the split where labels are of any form, as `focaldet tile` writes them."""
+    polygon = "10 5 30 5 30 15 10 15"
+    box = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+    turned = "<mbox_cx>9</mbox_cx><mbox_cy>9</mbox_cy><mbox_w>9</mbox_w><mbox_h>5</mbox_h><mbox_ang>0</mbox_ang>"
+    images = [{"id": k, "file_name": f"{stem}.png", "width": 60, "height": 40} for k, stem in enumerate("ab")]
+    annotations = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "ship"}]}
+    labels = {
+        "dota": ("labelTxt/{}.txt", f"{polygon} ship 0\n"),
+        "yolo": ("labels/{}.txt", "0 0.5 0.5 0.5 0.5\n"),
+        "yolo-obb": ("labels/{}.txt", "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"),
+        "voc": (
+            "Annotations/{}.xml",
+            f"<annotation><object><name>ship</name><bndbox>{box}</bndbox></object></annotation>",
+        ),
+        "hrsc": ("Annotations/{}.xml", f"<HRSC_Image><HRSC_Object>{turned}</HRSC_Object></HRSC_Image>"),
+        "icdar": ("gt/gt_{}.txt", f"{polygon.replace(' ', ',')},word\n"),
+        "coco": ("all.json", json.dumps(coco)),
+    }
+    for format, (place, text) in labels.items():
+        folder = tmp_path / format
+        for stem in "ab":
+            save_picture(folder / f"images/{stem}.png")
+            path = folder / place.format(stem)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        (folder / "first.txt").write_text("")
+        (folder / "some.txt").write_text(line.format(stem="b") + "\n")
+        names = "names: [ship]\n" if "yolo" in format else ""
+        (folder / "data.yaml").write_text(f"path: {folder}\nformat: {format}\ntrain: some.txt\n{names}")
+        dataset = open_dataset(folder, "train")
+        assert (dataset.format, len(dataset), dataset.num_objects, dataset.path(0).name) == (format, 1, 1, "b.png")
+
+
+def test_only_yolo_takes_several_places(coco_folder: Write) -> None:
+    folder = coco_folder()
+    (folder / "data.yaml").write_text("train: [instances_train.json, instances_val.json]\n")
+    assert "names several places for train" in message_of(folder)
+
+
 def test_data_file_with_nothing_but_a_format(coco_folder: Write, yolo_folder: Path) -> None:
     folder = coco_folder()
     assert folder == yolo_folder

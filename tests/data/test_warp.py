@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,3 +102,18 @@ def test_whole_pixels_are_close_to_the_matrix_and_the_pixels_follow_them(
     assert np.abs(shown).max() <= 0.51 + 0.51 * max(
         scale, 1
     )  # what is left out of whole pixels at the picture's border
+
+
+def refuse_read_only(convert: Callable[[Any], Any], array: Any) -> Any:
+    assert array.flags.writeable
+    return convert(array)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_read_only_pictures_are_resized_without_a_warning(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 9, channels), dtype=np.uint8)
+    expected = resize_bilinear(image, (7, 20))
+    monkeypatch.setattr(torch, "from_numpy", partial(refuse_read_only, torch.from_numpy))  # it warns once a process
+    image.setflags(write=False)
+    assert np.array_equal(resize_bilinear(image, (7, 20)), expected)
+    assert not image.flags.writeable

@@ -219,7 +219,9 @@ def test_a_json_alone_names_pictures_where_they_are(source: Path, new_folder: Fo
     target.parent.mkdir()
     with pytest.raises(UsageError, match=r"val\.json takes one split of .*; say which by --split train or --split val"):
         convert(source, target)
-    assert convert(source, target, split="val").splits == {"val": (1, 1)}
+    done = convert(source, target, split="val")
+    assert done.splits == {"val": (1, 1)}
+    assert "the pictures lie outside of the folder of val.json: read it with --allow-outside" in done.notes
     with pytest.raises(FocaldetError, match="add --allow-outside"):
         open_dataset(target, "val")
     dataset = open_dataset(target, "val", allow_outside=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from focaldet.cli.options import Overwrite
-from focaldet.cli.verb import Answer, verb
+from focaldet.cli.verb import Answer, reads_data, verb
 from focaldet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".npz")
 
 
 @verb
+@reads_data
 def convert(
     source: Annotated[
         Path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from focaldet.cli.options import AnySize, Data, DryRun, Overwrite
-from focaldet.cli.verb import Answer, verb
+from focaldet.cli.verb import Answer, reads_data, verb
 from focaldet.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @verb
+@reads_data
 def tile(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For the tiles.")],

@@ -9,7 +9,7 @@ import typer
 
 from focaldet.cli.changes import parse_changes
 from focaldet.cli.options import AnySize, Data, DataChanges, Device, DryRun, Overwrite, Source, Workers
-from focaldet.cli.verb import Answer, verb
+from focaldet.cli.verb import Answer, reads_data, verb
 from focaldet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @verb
+@reads_data
 def train(
     recipe: Annotated[
         str | None, typer.Argument(metavar="RECIPE", help="A name of `focaldet recipes list`.", show_default=False)
@@ -129,6 +130,7 @@ def speaks() -> bool:
 
 
 @verb
+@reads_data
 def evaluate(
     source: Source,
     data: Data,

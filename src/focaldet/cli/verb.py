@@ -35,6 +35,9 @@ class Interrupted(Exception):
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Take pictures that lists and jsons name outside of the data's folder.")
+]
 SHARED = {"as_json": AsJson, "debug": Debug}
 
 
@@ -63,6 +66,22 @@ def verb(function: Callable[..., Answer]) -> Callable[..., int]:
     parameters = [*signature.parameters.values(), *shared]
     run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
     run.__annotations__ = {item.name: item.annotation for item in parameters}
+    return run
+
+
+def reads_data(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Add `--allow-outside` to a function of `verb` that opens data sets, and let it hold while the function runs."""
+
+    @functools.wraps(function)
+    def run(*, allow_outside: bool, **arguments: Any) -> Answer:
+        from focaldet.data.paths import outside_allowed
+
+        with outside_allowed(allow_outside):
+            return function(**arguments)
+
+    signature = inspect.signature(function, eval_str=True)
+    flag = inspect.Parameter("allow_outside", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AllowOutside)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), flag])  # type: ignore[attr-defined]
     return run
 
 

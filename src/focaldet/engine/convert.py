@@ -80,6 +80,8 @@ def convert(
         (dataset,) = datasets
         names = [_relative(dataset.path(k), target.parent) for k in range(len(dataset))]
         write_json(target, coco_content(dataset, names))
+        if any(name.startswith("..") for name in names):
+            notes.append(f"the pictures lie outside of the folder of {target.name}: read it with --allow-outside")
     else:
         with _written_beside(target) as folder:
             for dataset in datasets:
