@@ -208,14 +208,14 @@ def atan_form(differences: Tensor) -> Tensor:
 class DirectionCoder:
     """Six deltas a box, none of which jumps when a box turns: the angle is a vector, as long as the box is slender.
 
-    With u the square root of the anchor's area, and the box as "le90" (w >= h):
+    With u the square root of the anchor's area, the box as "le90" (w >= h), and t = theta - theta_a:
 
-        dx = (x - x_a) / u    dw = log(w / u)    c = e cos(2 theta)
-        dy = (y - y_a) / u    dh = log(h / u)    s = e sin(2 theta)    e = (w^2 - h^2) / (w^2 + h^2)
+        dx = (x - x_a) / u    dw = log(w / u)    c = e cos(2 t)
+        dy = (y - y_a) / u    dh = log(h / u)    s = e sin(2 t)    e = (w^2 - h^2) / (w^2 + h^2)
 
     A difference of angles has to jump somewhere on the circle, and boxes of directions near the jump are learned badly.
     Here there is none: half a turn brings 2 theta back to itself, and a square, of which no side is the longer, has
-    e = 0. (c, s) is how the box's second moments differ from a circle's. The anchor's own angle plays no part.
+    e = 0. (c, s) is how the box's second moments differ from a circle's, seen along the anchor.
     The price: how a square is turned is not told.
 
     Attributes:
@@ -255,7 +255,7 @@ class DirectionCoder:
         _check_five(anchors, "anchors")
         boxes = rewrite(in_full_precision(boxes), RADIANS, ANGLE_FORMS["le90"])
         anchors, unit = in_full_precision(anchors), _side(anchors)
-        turn, squares = 2 * boxes[..., 4:], boxes[..., 2:4].square()
+        turn, squares = 2 * (boxes[..., 4:] - anchors[..., 4:]), boxes[..., 2:4].square()
         slender = (squares[..., :1] - squares[..., 1:]) / squares.sum(dim=-1, keepdim=True)
         offset, scale = (boxes[..., :2] - anchors[..., :2]) / unit, (boxes[..., 2:4] / unit).log()
         return torch.cat([offset, scale, slender * turn.cos(), slender * turn.sin()], dim=-1)
@@ -269,7 +269,7 @@ class DirectionCoder:
             size: as in `RboxCoder.decode`.
 
         Returns:
-            (..., 5) rboxes in that frame, w along theta, in [-pi/2, pi/2]; at least float32.
+            (..., 5) rboxes in that frame, theta within a quarter turn of the anchor's; at least float32.
         """
         if deltas.ndim == 0 or deltas.shape[-1] != 6:
             raise FocaldetError(f"deltas has shape {tuple(deltas.shape)}; give six numbers a box, of shape (..., 6)")
@@ -278,7 +278,7 @@ class DirectionCoder:
         scale = deltas[..., 2:4]
         if self.max_log_scale is not None:
             scale = scale.clamp(-self.max_log_scale, self.max_log_scale)
-        theta = torch.atan2(deltas[..., 5:], deltas[..., 4:5]) / 2
+        theta = anchors[..., 4:] + torch.atan2(deltas[..., 5:], deltas[..., 4:5]) / 2
         return torch.cat([_within(anchors[..., :2] + deltas[..., :2] * unit, size), unit * scale.exp(), theta], dim=-1)
 
     def to_rbox(self, boxes: Tensor) -> Tensor:
