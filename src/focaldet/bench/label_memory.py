@@ -46,7 +46,8 @@ class EpochMemory:
         epoch: counted from 1.
         mebibytes: proportional set size (PSS) of this process and its workers together: a page that several of them
             share counts once.
-        own: that of this process alone.
+        of_files: the part of it that pages of files are, mostly of libraries. Other programs of the machine share them
+            too, so that it falls and rises with these, and what a run itself holds is the difference.
         opening: seconds of wall time that opening the data set took.
         opening_cpu: likewise of this process's CPU time.
         seconds: wall time of the epoch.
@@ -54,7 +55,7 @@ class EpochMemory:
 
     epoch: int
     mebibytes: float
-    own: float
+    of_files: float
     opening: float
     opening_cpu: float
     seconds: float
@@ -124,8 +125,8 @@ def epoch_memory(path: Path, workers: int, epochs: int) -> Iterator[EpochMemory]
         for step, _ in enumerate(loader, 1):
             if step == len(loader):
                 gc.collect()  # what is to be compared is not when Python last tidied up
-                own, all_of_them = pss([os.getpid()]), pss(_family())
-        yield EpochMemory(epoch, all_of_them, own, opening, opening_cpu, time.perf_counter() - began)
+                held, of_files = pss(_family()), pss(_family(), "Pss_File:")
+        yield EpochMemory(epoch, held, of_files, opening, opening_cpu, time.perf_counter() - began)
 
 
 def _as_it_is(sample: Sample, _: np.random.Generator) -> Sample:
@@ -136,12 +137,12 @@ def _family() -> list[int]:
     return [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid is not None)]
 
 
-def pss(processes: list[int]) -> float:
-    """Return the proportional set size of some processes together, in MiB (Linux only)."""
+def pss(processes: list[int], part: str = "Pss:") -> float:
+    """Return the proportional set size of some processes together, in MiB (Linux only); `part` as Linux calls it."""
     total = 0
     for number in processes:
         lines = Path(f"/proc/{number}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += next(int(line.split()[1]) for line in lines if line.startswith(part))
     return total * 1024 / MEBIBYTE
 
 
