@@ -4,7 +4,10 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +89,36 @@ def test_workers_leave_signals_to_the_process_that_trains(saved_dataset: Dataset
         seen.append(step)
     assert len(seen) == 3
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def read_until_killed(dataset: Dataset, told: Any) -> None:
+    """Take a step, tell the workers' numbers, and hold the workers up with full queues."""
+    for _ in loader_of(dataset, sampler_of(dataset), workers=2):
+        told.send([child.pid for child in multiprocessing.active_children()])
+        time.sleep(60)
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is there and not only waiting to be buried."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends processes with their parents")
+def test_workers_end_with_a_process_that_is_killed(saved_dataset: Dataset) -> None:
+    heard, told = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=read_until_killed, args=(saved_dataset, told))
+    process.start()
+    workers = heard.recv()
+    assert len(workers) == 2 and all(map(is_running, workers))
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 4  # torch itself looks for its parent every five seconds, and then may wait for ever
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

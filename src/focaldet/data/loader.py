@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +22,9 @@ from focaldet.data.dataset import Dataset
 from focaldet.data.sampler import GroupedSampler, InOrder, MicroBatch
 from focaldet.errors import FocaldetError
 from focaldet.structures import Batch, Sample
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's `prctl`: which signal this process gets when its parent ends."""
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 Collate = Callable[[Sequence[Sample]], Batch]
@@ -175,7 +181,21 @@ def _context() -> str | None:
 
 
 def _start_worker(_: int) -> None:
+    _end_with_parent()
     gc.freeze()  # a full collection would write to, and so copy, every page of objects that is shared with the parent
     torch.set_num_threads(1)  # the cores belong to the workers and to the model
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a batch system sends them to the whole group: the
         signal.signal(number, signal.SIG_IGN)  # process that trains decides, and needs its pictures until then
+
+
+def _end_with_parent() -> None:
+    """Let the system end this process when the one that forked it does, however that ends; Linux alone can.
+
+    Without it a worker that waits to hand over a batch waits for ever: its sisters hold the other end of the pipe open.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = multiprocessing.parent_process()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent.pid:  # it ended before the line above
+        os._exit(1)
