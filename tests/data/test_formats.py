@@ -332,3 +332,14 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     assert "no data set of a known format" in message_of(tmp_path)
     (tmp_path / "a.csv").write_text("")
     assert "name a folder, a COCO json or a data.yaml" in message_of(tmp_path / "a.csv")
+
+
+def test_data_file_with_a_list_and_names_beside_labels_of_dota(tmp_path: Path, save_picture: Write) -> None:
+    """Names and a list are how the YOLO world writes it, but what lies there decides."""
+    save_picture(tmp_path / "images/a.png")
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt/a.txt").write_text("10 5 30 5 30 15 10 15 ship 0\n")
+    (tmp_path / "first.txt").write_text("a\n")
+    (tmp_path / "data.yaml").write_text("train: first.txt\nnames: [ship]\n")
+    dataset = open_dataset(tmp_path / "data.yaml", "train")
+    assert (dataset.format, dataset.num_objects, dataset.classes) == ("dota", 1, ("ship",))

@@ -20,6 +20,8 @@ from focaldet.data.paths import is_inside
 from focaldet.errors import FocaldetError
 
 YOLO_FORMATS = (None, "yolo", "yolo-obb")
+OTHER_LABELS = ("labelTxt", "Annotations", "gt")
+"""Folders in which other formats have their labels."""
 
 
 def open_data_file(
@@ -100,7 +102,7 @@ def _open_targets(
     if first.suffix == ".json" and len(targets) == 1:
         return check_pictures(open_coco(first, split, roots=roots))
     numbered = next((known for known in (names, classes, class_list(base)) if known is not None), None)
-    if format in YOLO_FORMATS and numbered is not None and all(map(_has_yolo_labels, targets)):
+    if format in YOLO_FORMATS and numbered is not None and all(_has_yolo_labels(one, base) for one in targets):
         pictures = [picture for target in targets for picture in _pictures_of(target, base, roots)]
         return open_yolo(pictures, numbered, split, path)
     if len(targets) > 1:
@@ -113,9 +115,14 @@ def _open_targets(
     return open_folder(first, split, format, kind, names or class_list(base), whole=True, roots=roots)
 
 
-def _has_yolo_labels(target: Path) -> bool:
-    """Whether a target can only be YOLO's: a list of pictures, or a folder of pictures that itself has no labels."""
-    return target.suffix == ".txt" or "images" in target.parts or bool(list(target.glob("*.txt")))
+def _has_yolo_labels(target: Path, base: Path) -> bool:
+    """Whether a target can only be YOLO's: a folder of pictures that itself has no labels, or a list of pictures.
+
+    Such a list may stand beside labels of another format as well, as `focaldet tile` writes it.
+    """
+    if target.suffix == ".txt":
+        return (base / "labels").is_dir() or not any((base / name).is_dir() for name in OTHER_LABELS)
+    return "images" in target.parts or bool(list(target.glob("*.txt")))
 
 
 def _pictures_of(target: Path, base: Path, roots: Sequence[Path]) -> list[Path]:
