@@ -21,6 +21,7 @@ from focaldet.engine.optimizer import LossScale
 from focaldet.engine.options import Options
 from focaldet.engine.recompute import keep_statistics, parts_to_recompute, recomputing
 from focaldet.engine.trainer import Trainer
+from focaldet.engine.weights import read_weights
 from focaldet.errors import FocaldetError
 
 NAME = "retinanet-small"
@@ -103,6 +104,8 @@ def test_averaged_weights_are_scored_and_kept(data: Path, tmp_path: Path) -> Non
     kept = load_weights(tmp_path / "run" / "model.safetensors")[0]
     assert all(torch.equal(kept[name], value) for name, value in state["average"]["model"].items())
     assert not all(torch.equal(kept[name], value) for name, value in state["model"].items())
+    again = read_weights(tmp_path / "run" / "checkpoints" / "last.pt").state
+    assert all(torch.equal(kept[name], value) for name, value in again.items())
 
 
 # --- when to score, when to end ---

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from focaldet.engine.checkpoint import FORMAT, load_weights
+from focaldet.engine.checkpoint import FORMAT, load_checkpoint, load_weights
 from focaldet.errors import FocaldetError
 from focaldet.models.tensorflow import read_variables
 from focaldet.models.unpickle import read_pickled
@@ -60,7 +60,9 @@ def read_weights(weights: str | Path | Mapping[str, Tensor]) -> GivenWeights:
         return translate(read_variables(path), path=path)
     pickled = read_pickled(path)
     if pickled.rest.get("format") == FORMAT and isinstance(pickled.rest.get("recipe"), dict):
-        return _ours(pickled.state, Recipe.from_dict(pickled.rest["recipe"]))
+        checkpoint = load_checkpoint(path)
+        kept = checkpoint["average"] or checkpoint  # what was scored, where the run averaged its weights
+        return _ours(kept["model"], Recipe.from_dict(checkpoint["recipe"]))
     return translate(pickled.state, named_classes(pickled.rest.get("meta")), path)
 
 
