@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from focaldet.bench.label_memory import write_label_file
-from focaldet.bench.machine import current_load, describe_machine
+from focaldet.bench.machine import describe_machine
 from focaldet.bench.report import OURS, BenchReport, Findings, Goal, Row
-from page import put_between_marks
+from page import show
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-data.md"
 SIZES = {"quick": (20_000, 200_000, 2), "full": (100_000, 1_000_000, 4)}
@@ -72,11 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     machine = describe_machine(("focaldet", "torch", "numpy", "PIL"))
     found = measure(*SIZES["quick" if options.quick else "full"])
-    machine["load after"] = current_load()
-    report = BenchReport(machine, found)
-    Console(width=180).print(report.table())
-    if options.write:
-        put_between_marks(PAGE, report.markdown())
+    show(BenchReport(machine, found), PAGE if options.write else None)
 
 
 if __name__ == "__main__":

@@ -30,10 +30,9 @@ from types import ModuleType
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 
 from focaldet.bench.clock import Timing, take_turns
-from focaldet.bench.machine import current_load, describe_machine
+from focaldet.bench.machine import describe_machine
 from focaldet.bench.report import OURS, BenchReport, Findings, Goal, Row
 from focaldet.bench.scenes import NUM_CLASSES, Floats, crowd, objects_anywhere, polygons
 from focaldet.data import cutter
@@ -44,7 +43,7 @@ from focaldet.geometry.rbox import rbox_to_hbox
 from focaldet.postprocess.merge import MergeRule, merge_table, merge_tiles, merge_upright_tiles
 from focaldet.results.detections import Detections
 from focaldet.results.tables import DetectionTable
-from page import put_between_marks
+from page import show
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-tiling.md"
 SIDE, PART, OBJECTS, DETECTIONS = 4_000, 1_000, 1_500, 50_000
@@ -304,11 +303,7 @@ def main() -> None:
     for name in options.what or PARTS:
         work = {"split": partial(split, pictures=options.pictures), "merge": merge, "memory": memory}[name]
         found.add(work(options.quick))
-    machine["load after"] = current_load()
-    report = BenchReport(machine, found)
-    Console(width=180).print(report.table())
-    if options.write:
-        put_between_marks(PAGE, report.markdown())
+    show(BenchReport(machine, found), PAGE if options.write else None)
 
 
 if __name__ == "__main__":
