@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 import tf_rules
 from focaldet.errors import FocaldetError
 from focaldet.geometry.rbox import rbox_to_polygon
-from focaldet.geometry.rotated_coders import RboxCoder
 from focaldet.geometry.rotated_iou import rotated_iou
-from focaldet.postprocess.detect import DetectRule, detect
 from focaldet.postprocess.merge import (
     MERGE_THRESHOLDS,
     MergeRule,
@@ -64,52 +60,6 @@ def test_thresholds_are_those_of_the_specification() -> None:
         "storage-tank", "small-vehicle", "large-vehicle"
     }  # fmt: skip
     assert single["bridge"] == single["harbor"] == 0.0001
-
-
-def legacy_resize(image: Any, size: int) -> Any:
-    """TensorFlow's legacy bilinear resize of an (H, W, 3) picture to a square."""
-    for axis in (0, 1):
-        length = image.shape[axis]
-        source = np.arange(size, dtype=np.float32) * np.float32(length / size)
-        low = source.astype(np.int64)
-        share = (source - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        first, second = image.take(low, axis), image.take(np.minimum(low + 1, length - 1), axis)
-        image = first + (second - first) * share
-    return image
-
-
-def normalized(picture: Any) -> Tensor:
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    return torch.from_numpy((picture / np.float32(255) - mean) / std).permute(2, 0, 1)[None].float()
-
-
-@pytest.mark.golden
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["big", "pad"])
-def test_equals_the_original_sliding_window(golden: Path, case: str) -> None:
-    """Windows of 192 with 48 overlap, each scaled to 256; the smaller picture is padded with zeros."""
-    with np.load(golden / "tf" / "e2e" / "rtr.npz") as file:
-        stored = {name.removeprefix(f"{case}."): file[name] for name in file.files if name.startswith(case)}
-    image = stored["in.image"].astype(np.float32)
-    image = np.pad(image, [(0, max(0, 192 - image.shape[0])), (0, max(0, 192 - image.shape[1])), (0, 0)])
-    starts = [sorted({min(k, side - 192) for k in range(0, side, 144)}) for side in image.shape[:2]]
-    places = [(x, y) for y in starts[0] for x in starts[1]]
-    network, coder = tf_rules.tf_network(golden, "retinanet_h_v4"), RboxCoder("tf90", max_log_scale=None)
-    rule = DetectRule(per_level=None, nms=0.1, nms_equal="suppress", max_per_class=200, max_detections=None)
-    scale, found = torch.full((1, 2), 256 / 192), []
-    for x, y in places:
-        with torch.inference_mode():
-            stages = network(normalized(legacy_resize(image[y : y + 192, x : x + 192], 256)))
-        found += detect(stages, [(256, 256)], scale, rule, tf_rules.CLASSES, coder)
-    merged = merge_tiles(found, places, LAST_STATE, tf_rules.CLASSES)
-    quads = torch.from_numpy(stored["out.quads"]).view(-1, 4, 2).double()
-    corners, free = merged.polygons.double(), set(range(len(merged)))
-    assert len(merged) == len(quads)
-    for quad, score, label in zip(quads, stored["out.scores"], stored["out.classes"] - 1, strict=True):
-        near = [j for j in free if merged.labels[j] == label and abs(float(merged.scores[j]) - score) < 1e-5]
-        apart = {j: float(torch.cdist(corners[j], quad).amin(1).max()) for j in near}
-        assert apart and min(apart.values()) < 0.02  # the README of the stored outputs
-        free.remove(min(apart, key=apart.__getitem__))
 
 
 def tile_of(boxes: list[list[float]], scores: list[float], labels: list[int] | None = None) -> Detections:
