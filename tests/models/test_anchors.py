@@ -69,7 +69,7 @@ def test_shapes_travel_to_worker_processes() -> None:
     assert pickle.loads(pickle.dumps(COCO)) == COCO
 
 
-STORED_FORMS = {"none": "none", "oc": "oc-negative", "le90": "le90", "le135": "le135"}
+STORED_FORMS = {"none": "zero", "oc": "oc-negative", "le90": "le90", "le135": "le135"}
 
 
 @pytest.mark.golden
@@ -89,7 +89,7 @@ def test_rotated_anchors_are_the_stored_ones(form: str, golden: Path) -> None:
 
 def test_forms_of_rotated_anchors_name_the_same_boxes() -> None:
     upright = AnchorShapes(SCALES, (1.0, 0.5), (8,)).level_shapes(8)
-    for form in ("none", "oc", "oc-negative", "le90", "le135"):
+    for form in ("zero", "oc", "oc-negative", "le90", "le135"):
         shapes = AnchorShapes(SCALES, (1.0, 0.5), (8,), angle=form).level_shapes(8).double()
         w, h, theta = shapes[:, 2:].unbind(1)
         half_x = (w * theta.cos() - 0).abs() / 2 + (h * theta.sin()).abs() / 2

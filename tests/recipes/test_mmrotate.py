@@ -41,7 +41,7 @@ def test_recipe_of_the_table(line: str, recipe: Recipe) -> None:
 def test_what_all_share(recipe: Recipe) -> None:
     facts: dict[str, Any] = {
         "backbone": "resnet50", "frozen": "stem+layer1", "backbone_norm": "affine", "neck": "fpn", "p6_from": "c5",
-        "p7_relu": False, "anchor_ratios": (1.0, 0.5, 2.0), "anchor_offset": 0.0, "anchor_angle": "none",
+        "p7_relu": False, "anchor_ratios": (1.0, 0.5, 2.0), "anchor_offset": 0.0, "anchor_angle": "zero",
         "positive": 0.5, "negative": 0.4, "negative_inclusive": False, "claim": "ties-overwrite", "alpha": 0.25,
         "gamma": 2.0, "box_weight": 1.0, "batch": 2, "normalize_over": 2, "lr": 0.0025, "momentum": 0.9,
         "weight_decay": 1e-4, "decay_all": True, "clip": 35.0, "clip_per": "total", "epochs": 12, "drops": (8, 11),

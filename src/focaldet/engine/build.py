@@ -106,7 +106,7 @@ def build_anchors(recipe: Recipe) -> AnchorShapes:
     if recipe.kind == "hbox":
         return shapes
     if recipe.assign == "rbox":
-        return replace(shapes, angle=recipe.anchor_angle or "none")
+        return replace(shapes, angle=recipe.anchor_angle or "zero")
     return replace(shapes, coded=recipe.anchor_angle or recipe.angle)
 
 

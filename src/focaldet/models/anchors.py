@@ -15,7 +15,7 @@ from torch import Tensor
 from focaldet.geometry.rotated_coders import CoderAngle, RboxCoder
 from focaldet.structures import AnchorGrid, Size
 
-AnchorAngle = Literal["none", "oc", "oc-negative", "le90", "le135"]
+AnchorAngle = Literal["zero", "oc", "oc-negative", "le90", "le135"]
 
 OCTAVE = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
 """Three steps within a factor of two."""
@@ -34,11 +34,11 @@ class AnchorShapes:
         strides: pixels between the places of a level, one a level.
         offset: centre of the first place, in strides.
         start: the same in pixels, where it is one on all levels; added to `offset`.
-        angle: how the same boxes are written as rboxes. None: not at all, they are hboxes. "none": theta 0, w along x
+        angle: how the same boxes are written as rboxes. None: not at all, they are hboxes. "zero": theta 0, w along x
             (mmrotate 0.x). A form of box: the one that mmrotate gives them in that form, 1.x by default
             (`shared/spec/rotated.md` section 9.3); of boxes with equal sides that is the turned one.
         coded: for hboxes that find rotated boxes: the form in which deltas are relative to them, while they are
-            assigned as hboxes; "none": w along x, theta 0. None: they are coded as they are assigned.
+            assigned as hboxes; "zero": w along x, theta 0. None: they are coded as they are assigned.
         squares: how hboxes with equal sides are coded. "alike": all in one way. "rounded": each by its sides at its
             place, where float32 makes the one or the other longer, so that in forms with the longer side first some are
             a quarter turn from the others. A quirk of the original program that moves numbers in "tf180".
@@ -50,7 +50,7 @@ class AnchorShapes:
     offset: float = 0.0
     start: float = 0.0
     angle: AnchorAngle | None = None
-    coded: CoderAngle | Literal["none"] | None = None
+    coded: CoderAngle | Literal["zero"] | None = None
     squares: Literal["alike", "rounded"] = "alike"
 
     plus_one: ClassVar[bool] = False
@@ -108,8 +108,8 @@ class AnchorShapes:
         """Return what `AnchorGrid.coded` is."""
         if self.coded is None:
             return None
-        if self.coded == "none":
-            unturned = replace(self, angle="none", coded=None)
+        if self.coded == "zero":
+            unturned = replace(self, angle="zero", coded=None)
             return tuple(unturned.level_shapes(stride).to(shapes[0].device) for stride in self.strides)
         as_rboxes = partial(RboxCoder(self.coded).from_hbox, plus_one=self.plus_one)
         return as_rboxes if self.squares == "rounded" else tuple(as_rboxes(hboxes) for hboxes in shapes)
@@ -244,7 +244,7 @@ def original_turned(crossed: bool = False) -> TurnedShapes:
 
 def _written(widths: Tensor, heights: Tensor, angle: AnchorAngle) -> Tensor:
     """Return upright boxes of the given sides as (K, 5) rboxes around (0, 0) in one of the forms."""
-    if angle == "none":
+    if angle == "zero":
         turned = torch.zeros_like(widths, dtype=torch.bool)
     else:
         turned = heights >= widths if angle in ("le90", "le135") else torch.ones_like(widths, dtype=torch.bool)

@@ -103,8 +103,8 @@ class Recipe:
     """height / width."""
     anchor_offset: float = 0.0
     """Centre of the first place, in strides."""
-    anchor_angle: Literal["none", "oc", "oc-negative", "le90", "le135"] | None = None
-    """How octave anchors of rotated recipes are written as rboxes; "none": w along x, theta 0. None: those that are
+    anchor_angle: Literal["zero", "oc", "oc-negative", "le90", "le135"] | None = None
+    """How octave anchors of rotated recipes are written as rboxes; "zero": w along x, theta 0. None: those that are
     assigned by hulls in the recipe's `angle`, others with w along x."""
     anchor_squares: Literal["alike", "rounded"] = "alike"
     """Which side of a square H anchor is w: everywhere the same, or what float32 rounding makes of it (quirk)."""
@@ -345,6 +345,7 @@ class Recipe:
             f"0 < negative={self.negative} <= positive={self.positive} <= 1 must hold",
         )
         demand(self.lr > 0, f"lr={self.lr} must be above 0")
+        demand(self.whole >= 1, f"whole={self.whole} must be at least 1: a tile is seen whole")
         demand(0 < self.prior < 1, f"prior={self.prior} must lie between 0 and 1")
         channels_ok = len(self.mean) == len(self.std) == self.in_channels
         demand(channels_ok, f"mean and std need in_channels={self.in_channels} numbers each")
