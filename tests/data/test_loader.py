@@ -91,6 +91,44 @@ def test_workers_leave_signals_to_the_process_that_trains(saved_dataset: Dataset
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def never_ends(sample: Any, rng: np.random.Generator) -> Any:
+    time.sleep(60)
+
+
+@pytest.mark.slow
+def test_workers_that_are_stuck_end_the_run(saved_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than let it wait for ever, then or at its end; they ignore SIGTERM and so are killed."""
+    monkeypatch.setattr("focaldet.data.loader.PATIENCE", 0.6)
+    before = set(multiprocessing.active_children())
+    loader = PictureLoader(saved_dataset, never_ends, sampler_of(saved_dataset), COLLATE, workers=1)
+    with pytest.raises(FocaldetError, match=r"that read pictures have brought none for 0\.01 minutes.* --workers 0"):
+        next(iter(loader))
+    deadline = time.monotonic() + 5
+    while set(multiprocessing.active_children()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not set(multiprocessing.active_children()) - before
+
+
+KEPT: list[Any] = []
+
+
+def keep_an_epoch(dataset: Dataset) -> None:
+    """End with an epoch half read that something still holds, as a traceback does."""
+    KEPT.append(iter(loader_of(dataset, sampler_of(dataset), workers=2)))
+    next(KEPT[0])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="needs processes that are forked")
+def test_a_process_ends_though_something_keeps_its_workers(saved_dataset: Dataset) -> None:
+    """multiprocessing asks them by SIGTERM, which they ignore, and waits for ever; ours are killed before."""
+    process = multiprocessing.get_context("fork").Process(target=keep_an_epoch, args=(saved_dataset,))
+    process.start()
+    process.join(20)
+    ended = process.exitcode
+    process.kill()
+    assert ended == 0
+
+
 def read_until_killed(dataset: Dataset, told: Any) -> None:
     """Take a step, tell the workers' numbers, and hold the workers up with full queues."""
     for _ in loader_of(dataset, sampler_of(dataset), workers=2):

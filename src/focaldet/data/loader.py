@@ -9,8 +9,12 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 
 import numpy as np
 import torch
@@ -25,6 +29,8 @@ from focaldet.structures import Batch, Sample
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's `prctl`: which signal this process gets when its parent ends."""
+PATIENCE = 900.0
+"""Seconds that a run waits for a batch of its workers before it takes them for stuck."""
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 Collate = Callable[[Sequence[Sample]], Batch]
@@ -72,6 +78,7 @@ class PictureLoader:
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             multiprocessing_context=_context() if workers else None,
+            timeout=PATIENCE if workers else 0,
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # else every pass would draw from the global one
         )
@@ -84,17 +91,34 @@ class PictureLoader:
         """Yield the rest of the epoch, step by step.
 
         Raises:
-            FocaldetError: a picture cannot be read; the sentence is the reader's own.
+            FocaldetError: a picture cannot be read; the sentence is the reader's own. Or nothing comes.
         """
         sizes = [len(self._share(step)) for step in self._sampler.steps()]
+        others = set(multiprocessing.active_children())
         micro_batches = iter(self._loader)
+        workers = set(multiprocessing.active_children()) - others
+        # Before multiprocessing's own end, which asks them by the signal that they ignore, and waits for them.
+        at_exit = Finalize(None, _end_at_exit, args=(workers,), exitpriority=1)
         try:
             for size in sizes:
-                step = [_unpack(next(micro_batches)) for _ in range(size)]
+                step: list[Batch] = []
+                while len(step) < size:
+                    try:
+                        answer = next(micro_batches)
+                    except RuntimeError as error:
+                        if "timed out" not in str(error):
+                            raise
+                        answer = _stuck()  # not raised here: it would keep torch's frames, and these the iterator
+                    step.append(_unpack(answer))
                 self._sampler.advance()
                 yield step
         finally:
+            held = weakref.ref(micro_batches)
             del micro_batches  # ends the workers now; left to the garbage collector, each takes five seconds
+            if held() is None:  # else a traceback keeps it, and with it the workers
+                at_exit.cancel()
+                for worker in workers:
+                    worker.kill()  # if it is stuck, it did not hear of the end
         self._sampler.finish_epoch()
 
 
@@ -125,6 +149,10 @@ class _Packed:
     rest: bytes
 
 
+Answer = Batch | _Packed | _Failure
+"""What a worker brings of a task."""
+
+
 class _Tasks:
     """The micro-batches of the epoch's remaining steps, one after the other, for the DataLoader."""
 
@@ -150,7 +178,7 @@ class _Station(TorchDataset[object]):
         self.channels = channels
         self.packs = packs
 
-    def __getitem__(self, task: _Task) -> Batch | _Packed | _Failure:
+    def __getitem__(self, task: _Task) -> Answer:
         try:
             batch = self.collate([self._sample(task.epoch, draw) for draw in task.draws])
         except FocaldetError as error:  # an exception would arrive wrapped in the worker's traceback
@@ -162,11 +190,18 @@ class _Station(TorchDataset[object]):
         return self.transform(sample, sample_rng(self.seed, epoch, draw))
 
 
+def _stuck() -> _Failure:
+    return _Failure(
+        f"the processes that read pictures have brought none for {PATIENCE / 60:g} minutes; is their disk still there? "
+        "With --workers 0 this process reads them itself"
+    )
+
+
 def _pack(batch: Batch) -> _Packed:
     return _Packed(batch.images, pickle.dumps(replace(batch, images=torch.empty(0))))
 
 
-def _unpack(answer: Batch | _Packed | _Failure) -> Batch:
+def _unpack(answer: Answer) -> Batch:
     if isinstance(answer, _Failure):
         raise FocaldetError(answer.sentence)
     if isinstance(answer, _Packed):
@@ -178,6 +213,13 @@ def _unpack(answer: Batch | _Packed | _Failure) -> Batch:
 def _context() -> str | None:
     """Fork where the system can: a forked worker shares the dataset's arrays, a spawned one gets a copy."""
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+def _end_at_exit(workers: set[BaseProcess]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
+    for worker in workers:
+        worker.kill()
 
 
 def _start_worker(_: int) -> None:
