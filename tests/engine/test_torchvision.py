@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,7 @@ def truths() -> list[Truth]:
     return [Truth(torch.tensor(some), torch.tensor(which)) for some, which in zip(boxes, labels, strict=True)]
 
 
-def batch_of(detector: Detector, *, train: bool = False) -> Batch:
-    known = truths() if train else [None, None]
+def batch_of(detector: Detector, known: Sequence[Truth | None] = (None, None)) -> Batch:
     steps = build_steps(detector.recipe, train=False)
     samples = [as_sample(item, index, truth) for index, (item, truth) in enumerate(zip(pictures(), known, strict=True))]
     return detector._collate([steps(sample, np.random.default_rng(0)) for sample in samples])
@@ -124,9 +124,25 @@ def test_losses(pair: tuple[Any, Detector]) -> None:
     with torch.no_grad():
         _, said, anchors, targets = outputs_of(theirs, [targets_of(truth) for truth in truths()])
         expected = theirs.compute_loss(targets, said, anchors)
-        batch = batch_of(ours, train=True)
+        batch = batch_of(ours, truths())
         assert batch.targets is not None
         assert batch.targets.num_positives.tolist() != [0, 0]
+        losses = ours._criterion(ours.model(batch.images), [batch.targets])
+    assert losses["class"].item() == pytest.approx(expected["classification"].item(), rel=1e-5)
+    assert losses["box"].item() == pytest.approx(expected["bbox_regression"].item(), rel=1e-5)
+
+
+def test_losses_with_an_object_that_meets_no_anchor(pair: tuple[Any, Detector]) -> None:
+    """Its best IoU is 0, for which all anchors tie: all of the picture are positive there."""
+    theirs, ours = pair
+    far = truths()
+    far[0] = Truth(torch.cat([far[0].boxes, torch.tensor([[3000.0, 3000, 3100, 3100]])]), torch.tensor([0, 79, 11, 7]))
+    with torch.no_grad():
+        _, said, anchors, targets = outputs_of(theirs, [targets_of(truth) for truth in far])
+        expected = theirs.compute_loss(targets, said, anchors)
+        batch = batch_of(ours, known=far)
+        assert batch.targets is not None
+        assert batch.targets.num_positives[0] == len(anchors[0])
         losses = ours._criterion(ours.model(batch.images), [batch.targets])
     assert losses["class"].item() == pytest.approx(expected["classification"].item(), rel=1e-5)
     assert losses["box"].item() == pytest.approx(expected["bbox_regression"].item(), rel=1e-5)
@@ -154,7 +170,7 @@ def test_gradients(pair: tuple[Any, Detector]) -> None:
     """In float64: in float32 a ReLU whose input is rounded to the other side of zero moves gradients by a per cent."""
     theirs, detector = pair
     theirs, ours = copy.deepcopy(theirs).double(), copy.deepcopy(detector.model).double()
-    batch = batch_of(detector, train=True)
+    batch = batch_of(detector, truths())
     assert batch.targets is not None
     images, targets = theirs.transform(
         [as_theirs(item) for item in pictures()], [targets_of(item) for item in truths()]
@@ -206,7 +222,7 @@ def test_batch_norms_of_v2_follow_each_batch_as_theirs_do() -> None:
     ours = focaldet.load(RECIPES["torchvision-v2"], weights=theirs.state_dict())
     ours.model.train()
     expected = theirs([as_theirs(item) for item in pictures()], [targets_of(truth) for truth in truths()])
-    batch = batch_of(ours, train=True)
+    batch = batch_of(ours, truths())
     assert batch.targets is not None
     losses = ours._criterion(ours.model(batch.images), [batch.targets])
     assert losses["class"].item() == pytest.approx(expected["classification"].item(), rel=1e-5)

@@ -112,9 +112,9 @@ def dense_assignment(
         owners[best >= positive] = truth[best >= positive]
         with_owner = best.clone()
         for number, row in enumerate(iou):
-            if rule.claim == "none" or row.max() <= 0:
+            if rule.claim == "none" or (row.max() <= 0 and rule.claim != "ties-zero"):
                 continue
-            ties = row == row.max()
+            ties = (row == row.max()) & inside
             owners[ties] = number if rule.claim == "ties-overwrite" else truth[ties]
             if rule.claim == "ties-overwrite":
                 with_owner[ties] = row[ties]

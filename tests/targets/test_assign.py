@@ -21,7 +21,7 @@ from focaldet.targets.assign import AssignRule, assign, assign_boxes
 Dense = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 Back = Callable[[], AbstractContextManager[None]]
 MakeGrid = Callable[[Size, float], AnchorGrid]
-CLAIMS = ("none", "ties", "ties-overwrite")
+CLAIMS = ("none", "ties", "ties-overwrite", "ties-zero")
 PUBLISHED = AssignRule(0.5, 0.4, "ties-overwrite")
 
 SIZE = (160, 224)

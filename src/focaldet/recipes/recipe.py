@@ -137,9 +137,9 @@ class Recipe:
     negative: float = 0.4
     negative_inclusive: bool = False
     """An anchor whose best IoU is `negative` itself is background; else it is ignored."""
-    claim: Literal["none", "ties", "ties-overwrite"] = "ties"
+    claim: Literal["none", "ties", "ties-overwrite", "ties-zero"] = "ties"
     """Which anchors a truth box claims beyond `positive`: none; all that tie for its best IoU; the same, even from a
-    truth box that they overlap better (quirk)."""
+    truth box that they overlap better (quirk); the same as `ties`, and all anchors where it meets none (quirk)."""
     crowd: Literal["background", "ignored"] = "background"
     """Anchors on crowd boxes: ordinary background, or out of the loss where half of the anchor lies on one."""
     # --- refinement: R3Det and what follows it ---
@@ -456,6 +456,7 @@ STAR_ROWS = frozenset({12, 15})
 
 QUIRKS = (
     Quirk("claim", "ties-overwrite", "ties-overwrite", "ties"),
+    Quirk("claim", "ties-zero", "ties-zero", "ties"),
     Quirk("nms_labels", "offset", "offset", "separate"),
     Quirk("warmup_until", "last", "last", "next"),
     Quirk("box_loss", "smooth_l1_one_sided", "smooth_l1", "smooth_l1"),

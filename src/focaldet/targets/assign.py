@@ -17,7 +17,7 @@ from focaldet.targets.lattices import Lattices, as_rotated
 from focaldet.targets.overlap import Integers, Maxima, Measure, Numbers, Pixels
 from focaldet.targets.search import GridSearch, ListSearch, Search, owners_of
 
-Claim = Literal["none", "ties", "ties-overwrite"]
+Claim = Literal["none", "ties", "ties-overwrite", "ties-zero"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class AssignRule:
         claim: which anchors a truth box claims besides. "none": no others. "ties": all that tie for its best IoU, if
             that is above 0; each then stands for the truth box that it overlaps most itself. "ties-overwrite": the
             same anchors stand for the claiming box, even those with a better owner; later truth boxes win (quirk).
+            "ties-zero": as "ties", but a best IoU of 0 counts too: a truth box that meets no anchor claims all; those
+            that meet no truth box then stand for the first (quirk of torchvision and detectron2).
         ignored_iof: an anchor of which at least this share lies on one ignored box takes no part, unless it is
             positive. None: ignored boxes have no effect.
         negative_inclusive: an anchor whose best IoU is `negative` itself is background too, unless it is positive.
@@ -212,7 +214,9 @@ def _decide(
     state = _Owned(found.anchors, owners, found.truths, found.ious)
     if rule.claim == "ties-overwrite":
         state = _overwritten(state, found)
-    elif rule.claim == "ties":
+    elif rule.claim == "ties-zero" and len(np.unique(found.tie_truths)) < len(boxes):
+        state = _all_claimed(state, search.numbers(), at, boxes, search.measure)
+    elif rule.claim != "none":
         state = _claimed(state, found, at, boxes, search.measure)
     positive = state.owners >= 0
     positives, left_out = state.anchors[positive], state.anchors[state.owners == IGNORED]
@@ -263,6 +267,15 @@ def _claimed(state: _Owned, found: Maxima, at: AnchorsAt, boxes: Numbers, measur
     state.truths[fresh], state.ious[fresh] = owners
     slots = slots[state.owners[slots] < 0]
     state.owners[slots] = state.truths[slots]
+    return state
+
+
+def _all_claimed(state: _Owned, everyone: Integers, at: AnchorsAt, boxes: Numbers, measure: Measure) -> _Owned:
+    """Let every anchor that takes part stand for the truth box that it overlaps most, the first if it meets none."""
+    state = _with(state, everyone)
+    owners, ious = owners_of(at(everyone), boxes, measure, np.zeros(len(everyone), state.ious.dtype))
+    met, slots = ious >= measure.least, np.searchsorted(state.anchors, everyone)
+    state.owners[slots], state.ious[slots] = np.where(met, owners, 0), np.where(met, ious, 0)
     return state
 
 

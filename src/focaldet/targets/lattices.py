@@ -62,6 +62,14 @@ class Lattices:
             num_anchors=sum(grid.counts),
         )
 
+    def numbers(self) -> Integers:
+        """Return the numbers of all anchors that take part, rising."""
+        every = [
+            first + along_x * np.arange(columns) + along_y * np.arange(rows)[:, None]
+            for first, (columns, rows), (along_x, along_y) in zip(self.first, self.counts, self.steps, strict=True)
+        ]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *(numbers.ravel() for numbers in every)]))
+
     def tolerance(self, measure: Measure) -> Doubles:
         """Return (S,) relative amounts by which rounding can change an overlap that matters, generously."""
         hulls = measure.hulls(self.shapes)

@@ -22,6 +22,10 @@ class Search(Protocol):
         """How boxes are compared."""
         ...
 
+    def numbers(self) -> Integers:
+        """Return the numbers of the anchors that take part, rising."""
+        ...
+
     def maxima(self, boxes: Numbers, least: float, *, over_anchor: bool = False, climb: bool = False) -> Maxima:
         """Return the maxima of truth boxes and these anchors.
 
@@ -45,6 +49,10 @@ class GridSearch:
 
     lattices: Lattices
     measure: Measure
+
+    def numbers(self) -> Integers:
+        """As `Search.numbers`."""
+        return self.lattices.numbers()
 
     def maxima(self, boxes: Numbers, least: float, *, over_anchor: bool = False, climb: bool = False) -> Maxima:
         """As `Search.maxima`; equal in every anchor to the dense matrix of all pairs."""
@@ -82,6 +90,10 @@ class ListSearch:
     anchors: Numbers
     measure: Measure
 
+    def numbers(self) -> Integers:
+        """As `Search.numbers`."""
+        return np.arange(len(self.anchors))
+
     def maxima(self, boxes: Numbers, least: float, *, over_anchor: bool = False, climb: bool = False) -> Maxima:
         """As `Search.maxima`."""
         if not compiled():
@@ -108,14 +120,16 @@ def owners_of(anchors: Numbers, boxes: Numbers, measure: Measure, reached: Numbe
         anchors: in the type and form of the measure; neighbours should stand near each other, as on a grid.
         boxes: likewise.
         measure: how boxes are compared.
-        reached: (N,) an IoU above 0 that each anchor has with some truth box.
+        reached: (N,) an IoU that each anchor has with some truth box; of an anchor that meets none, which has 0 here,
+            the answer's truth box means nothing.
     """
+    best, owners = reached.copy(), np.full(len(anchors), BACKGROUND)
     if not compiled():
         found = cells.list_maxima(boxes, anchors, measure, 0.0, over_anchor=False, climb=False)
-        return found.truths, found.ious
+        best[found.anchors], owners[found.anchors] = found.ious, found.truths
+        return owners, best
     from focaldet.targets import kernels
 
-    best, owners = reached.copy(), np.full(len(anchors), BACKGROUND)
     if measure.rotated:
         kernels.rbox_owners(box_table(boxes), np.ascontiguousarray(box_table(anchors).T), best, owners)
     else:
