@@ -140,17 +140,21 @@ def _per_place(values: Sequence[int], sizes: Sequence[Size], like: Tensor) -> Te
 
 def _spots(boxes: Tensor, strides: Sequence[int], sizes: Sequence[Size], points: Points, sampling: Sampling) -> Tensor:
     """Return where boxes (B, places, 5) are sampled, (B, places, points, 2) x, y in places of the level's map."""
+    centres = boxes[..., :2]
     if sampling == "transposed":
-        boxes = boxes[..., [1, 0, 2, 3, 4]]
-    spots = boxes[..., None, :2]
+        centres = centres.flip(-1)
+    spots = centres[..., None, :]
     if points == 5:
-        spots = torch.cat([spots, _corners(boxes)], dim=2)
+        spots = torch.cat([spots, _corners(centres, boxes)], dim=2)
     return spots / _per_place(strides, sizes, boxes)[..., None]
 
 
-def _corners(boxes: Tensor) -> Tensor:
-    """Return the corners (..., 4, 2) of rboxes (..., 5); unlike `rbox_to_polygon` of any numbers, and on any device."""
-    centres, half_sides = boxes[..., :2], boxes[..., 2:4] / 2
+def _corners(centres: Tensor, boxes: Tensor) -> Tensor:
+    """Return the corners (..., 4, 2) of rboxes (..., 5) around other centres (..., 2).
+
+    Unlike `rbox_to_polygon` of any numbers, and on any device.
+    """
+    half_sides = boxes[..., 2:4] / 2
     cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
     along = torch.stack([cos, sin], dim=-1) * half_sides[..., :1]
     across = torch.stack([-sin, cos], dim=-1) * half_sides[..., 1:]
