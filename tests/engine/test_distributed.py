@@ -241,3 +241,36 @@ def test_a_killed_process_is_named_by_the_one_that_started_it(
     threading.Thread(target=kill_later, daemon=True).start()
     with pytest.raises(FocaldetError, match=r"process 1 of this run's 2 was ended by SIGKILL; go on .* --resume"):
         train_module.train(NAME, data, folder, processes=2, save_every=0, **{**SMALL, "epochs": 500})
+
+
+INTERRUPTED = """
+from focaldet.engine.train import train
+train({name!r}, {data!r}, {folder!r}, processes=2, workers=1, save_every=0, **{options!r})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "whole_group", "code"),
+    [(signal.SIGTERM, False, 128 + signal.SIGTERM), (signal.SIGINT, True, -signal.SIGINT)],
+    ids=["a batch system asks the first", "Ctrl-C reaches all"],
+)
+def test_signals_save_and_end_all_processes(
+    data: Path, tmp_path: Path, number: int, whole_group: bool, code: int
+) -> None:
+    folder, options = tmp_path / "run", {**SMALL, "epochs": 500}
+    script = textwrap.dedent(INTERRUPTED).format(name=NAME, data=str(data), folder=str(folder), options=options)
+    run = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (folder / "checkpoints" / "last.pt").exists():
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.05)
+    if whole_group:
+        os.killpg(run.pid, number)
+    else:
+        run.send_signal(number)
+    errors = run.communicate(timeout=60)[1]
+    assert run.returncode == code, errors
+    steps = last(folder)["step"]
+    assert f"stopped at step {steps} of 1000; go on with focaldet train" in (folder / "log.txt").read_text()
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        os.killpg(run.pid, 0)
