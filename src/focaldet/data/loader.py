@@ -101,15 +101,7 @@ class PictureLoader:
         at_exit = Finalize(None, _end_at_exit, args=(workers,), exitpriority=1)
         try:
             for size in sizes:
-                step: list[Batch] = []
-                while len(step) < size:
-                    try:
-                        answer = next(micro_batches)
-                    except RuntimeError as error:
-                        if "timed out" not in str(error):
-                            raise
-                        answer = _stuck()  # not raised here: it would keep torch's frames, and these the iterator
-                    step.append(_unpack(answer))
+                step = [_unpack(_answer(micro_batches)) for _ in range(size)]
                 self._sampler.advance()
                 yield step
         finally:
@@ -190,11 +182,20 @@ class _Station(TorchDataset[object]):
         return self.transform(sample, sample_rng(self.seed, epoch, draw))
 
 
-def _stuck() -> _Failure:
-    return _Failure(
-        f"the processes that read pictures have brought none for {PATIENCE / 60:g} minutes; is their disk still there? "
-        "With --workers 0 this process reads them itself"
-    )
+def _answer(micro_batches: Iterator[Answer]) -> Answer:
+    """Wait for the next answer, but not for ever.
+
+    That none comes is an answer too: raised here, it would keep torch's frames, these the iterator, and it the workers.
+    """
+    try:
+        return next(micro_batches)
+    except RuntimeError as error:
+        if "timed out" not in str(error):
+            raise
+        return _Failure(
+            f"the processes that read pictures have brought none for {PATIENCE / 60:g} minutes; is their disk still "
+            "there? With --workers 0 this process reads them itself"
+        )
 
 
 def _pack(batch: Batch) -> _Packed:
@@ -216,7 +217,7 @@ def _context() -> str | None:
 
 
 def _end_at_exit(workers: set[BaseProcess]) -> None:
-    if threading.current_thread() is threading.main_thread():
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
     for worker in workers:
         worker.kill()
