@@ -174,14 +174,14 @@ SCRIPT = """
 import os, signal, sys
 import torch
 from focaldet.engine.train import train
-from focaldet.engine.trainer import Trainer
+from focaldet.engine.update import Updater
 from focaldet.errors import FocaldetError
-losses = Trainer.losses
-def troubled(self, batch, group=0):
-    if self.step_number == 1 and self.processes.rank == 1:
+losses = Updater.losses
+def troubled(self, batch, step, group=0):
+    if step == 1 and self.processes.rank == 1:
         {trouble}
-    return losses(self, batch, group)
-Trainer.losses = troubled
+    return losses(self, batch, step, group)
+Updater.losses = troubled
 try:
     train({name!r}, {data!r}, {folder!r}, **{options!r})
 except FocaldetError as error:

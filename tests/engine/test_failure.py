@@ -17,6 +17,7 @@ from focaldet.engine.failure import batch_from_dict, batch_to_dict, one_picture
 from focaldet.engine.job import prepare
 from focaldet.engine.replay import replay
 from focaldet.engine.trainer import Trainer
+from focaldet.engine.update import Updater
 from focaldet.errors import FocaldetError
 
 NAME = "retinanet-small"
@@ -28,27 +29,27 @@ SMALL: dict[str, Any] = {
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, poison: Any) -> list[int]:
     """Spoil the second picture of a step; the list tells which steps were finished."""
-    losses, done, update = Trainer.losses, [], Trainer._update
+    losses, done, update = Updater.losses, [], Updater._update
 
-    def spoiled(self: Trainer, batch: Any, group: int = 0) -> Any:
-        if self.step_number == step:
-            poison(self, batch)
-        return losses(self, batch, group)
+    def spoiled(self: Updater, batch: Any, number: int, group: int = 0) -> Any:
+        if number == step:
+            poison(batch)
+        return losses(self, batch, number, group)
 
-    def counted(self: Trainer, *arguments: Any) -> None:
-        update(self, *arguments)
-        done.append(self.step_number)
+    def counted(self: Updater, groups: Any, number: int, norm: float) -> None:
+        update(self, groups, number, norm)
+        done.append(number)
 
-    monkeypatch.setattr(Trainer, "losses", spoiled)
-    monkeypatch.setattr(Trainer, "_update", counted)
+    monkeypatch.setattr(Updater, "losses", spoiled)
+    monkeypatch.setattr(Updater, "_update", counted)
     return done
 
 
-def nan_picture(_: Trainer, batch: Any) -> None:
+def nan_picture(batch: Any) -> None:
     batch.images[1, :, 10, 10] = math.nan
 
 
-def nan_target(_: Trainer, batch: Any) -> None:
+def nan_target(batch: Any) -> None:
     assert batch.targets is not None
     last = batch.targets.positives >= batch.targets.num_anchors
     batch.targets.deltas[last] = math.nan

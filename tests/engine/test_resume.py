@@ -17,6 +17,7 @@ from focaldet.engine import train as train_module
 from focaldet.engine.checkpoint import Checkpoints, load_checkpoint, load_weights
 from focaldet.engine.history import read_history
 from focaldet.engine.trainer import Trainer
+from focaldet.engine.update import Updater
 from focaldet.errors import FocaldetError
 
 NAME = "retinanet-small"
@@ -33,17 +34,17 @@ class Killed(BaseException):
     """Ends a run as SIGKILL does: nothing is saved behind it."""
 
 
-def killing(monkeypatch: pytest.MonkeyPatch, name: str, at: int, kill: Callable[[], None]) -> None:
-    """Make a method of the trainer end the run when it is called for the `at`-th time, before it does anything."""
-    method, calls = getattr(Trainer, name), []
+def killing(monkeypatch: pytest.MonkeyPatch, name: str, at: int, kill: Callable[[], None], of: type = Trainer) -> None:
+    """Make a method of a class end the run when it is called for the `at`-th time, before it does anything."""
+    method, calls = getattr(of, name), []
 
-    def deadly(self: Trainer, *arguments: Any, **options: Any) -> Any:
+    def deadly(self: Any, *arguments: Any, **options: Any) -> Any:
         calls.append(name)
         if len(calls) == at:
             kill()
         return method(self, *arguments, **options)
 
-    monkeypatch.setattr(Trainer, name, deadly)
+    monkeypatch.setattr(of, name, deadly)
 
 
 def kill() -> None:
@@ -181,7 +182,7 @@ def test_a_signal_lets_the_step_end_then_saves_and_says_how_to_go_on(
     folder, listener = tmp_path / "run", recorder()
     before = signal.getsignal(number)
     with monkeypatch.context() as patched:
-        killing(patched, "_update", 2, lambda: os.kill(os.getpid(), number))
+        killing(patched, "_update", 2, lambda: os.kill(os.getpid(), number), of=Updater)
         with pytest.raises(raised) as caught:
             train_module.train(NAME, data, folder, listener=listener, **SMALL)
     assert number == signal.SIGINT or caught.value.code == 143

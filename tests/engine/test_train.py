@@ -22,6 +22,7 @@ from focaldet.engine.job import prepare
 from focaldet.engine.options import Options
 from focaldet.engine.plan import plan
 from focaldet.engine.trainer import Trainer
+from focaldet.engine.update import Updater
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.losses.criterion import Criterion
 from focaldet.results import files
@@ -177,15 +178,15 @@ def test_a_stopped_run_goes_on_exactly(
 def test_a_step_that_was_cut_off_is_taken_again(
     data: Path, tiny: Any, unbroken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, losses, calls = tmp_path / "run", Trainer.losses, []
+    folder, losses, calls = tmp_path / "run", Updater.losses, []
 
-    def cut_off(self: Trainer, batch: Any, group: int) -> Any:
+    def cut_off(self: Updater, batch: Any, step: int, group: int) -> Any:
         calls.append(batch.names)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return losses(self, batch, group)
+        return losses(self, batch, step, group)
 
-    monkeypatch.setattr(Trainer, "losses", cut_off)
+    monkeypatch.setattr(Updater, "losses", cut_off)
     with pytest.raises(KeyboardInterrupt):
         train_module.train(NAME, data, folder, **tiny)
     assert last(folder)["sampler"]["position"] == 1
@@ -199,13 +200,13 @@ def test_random_generators_go_on_too(
 ) -> None:
     """No part of the small recipe draws from the global generators, but dropout of another backbone would."""
     drawn: list[float] = []
-    losses = Trainer.losses
+    losses = Updater.losses
 
-    def watched(self: Trainer, batch: Any, group: int) -> Any:
+    def watched(self: Updater, batch: Any, step: int, group: int) -> Any:
         drawn.append(float(torch.rand(())))
-        return losses(self, batch, group)
+        return losses(self, batch, step, group)
 
-    monkeypatch.setattr(Trainer, "losses", watched)
+    monkeypatch.setattr(Updater, "losses", watched)
     options = {**tiny, "epochs": 1, "batch": 1, "normalize_over": 1, "weights": None}
     train_module.train(NAME, data, tmp_path / "unbroken", **options)
     unbroken, drawn[:] = list(drawn), []
@@ -290,13 +291,13 @@ def test_a_published_batch_on_one_device_averages_its_groups(data: Path, tiny: A
     changes = {key: value for key, value in {**tiny, **PUBLISHED, "batch": 4}.items() if key != "weights"}
     job = prepare("retinanet_r50_1x_coco", data, changes)
     trainer = Trainer(job, tmp_path, torch.device("cpu"))
-    trainer.model.train()
+    trainer.updater.model.train()
     (groups,) = list(trainer.loader())
     assert [len(batch.names) for batch in groups] == [2, 2]
-    parameters = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    parameters = {name: value for name, value in trainer.updater.model.named_parameters() if value.requires_grad}
     separate = []
     for batch in groups:
-        loss = trainer.losses(batch)["loss"]
+        loss = trainer.updater.losses(batch, 0)["loss"]
         separate.append((loss.detach(), torch.autograd.grad(loss, list(parameters.values()))))
     figures = trainer.step(groups)
     assert figures["loss"] == pytest.approx(float(separate[0][0] + separate[1][0]) / 2)
@@ -338,7 +339,7 @@ def test_fine_tuning_joins_classes_by_name_and_lists_all(
     ):
         assert sentence in listener.text
     held = load_weights(source / "model.safetensors")[0]
-    taken = trainer.model.state_dict()
+    taken = trainer.updater.model.state_dict()
     for key in ("head.logits.weight", "head.logits.bias"):
         mine, theirs = (state[key].unflatten(0, (-1, 2)) for state in (taken, held))
         assert torch.equal(mine[:, 1], theirs[:, 1])  # blue has label 1 in both

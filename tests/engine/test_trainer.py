@@ -34,7 +34,7 @@ SMALL = {**CHANGES, "weights": None}
 
 def trainer_of(data: Path, folder: Path, options: Options | None = None, **changes: Any) -> Trainer:
     trainer = Trainer(prepare(NAME, data, {**CHANGES, **changes}), folder, torch.device("cpu"), options=options)
-    trainer.model.train()
+    trainer.updater.model.train()
     return trainer
 
 
@@ -63,22 +63,22 @@ def test_fp16_gives_the_gradients_of_float32_to_its_rounding(data: Path, tmp_pat
     """A scale of 1024 comes out again; float16 has 11 bits, which a dozen layers turn into about a percent."""
     exact = trainer_of(data, tmp_path, **changes)
     half = trainer_of(data, tmp_path, precision="fp16", loss_scale=1024.0, **changes)
-    half.model.load_state_dict(exact.model.state_dict())
+    half.updater.model.load_state_dict(exact.updater.model.state_dict())
     figures = [first_step(trainer) for trainer in (exact, half)]
     assert figures[1]["loss"] == pytest.approx(figures[0]["loss"], rel=1e-2)
     assert figures[1]["grad_norm"] == pytest.approx(figures[0]["grad_norm"], rel=3e-2)
-    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in half.updater.model.parameters())
 
 
 def test_an_overflow_leaves_the_update_out_and_halves_the_scale(data: Path, tmp_path: Path) -> None:
     trainer = trainer_of(data, tmp_path, precision="fp16")
-    assert trainer.scale is not None
-    trainer.scale.value = 1e30
-    before = copy.deepcopy(trainer.model.state_dict())
+    assert trainer.updater.scale is not None
+    trainer.updater.scale.value = 1e30
+    before = copy.deepcopy(trainer.updater.model.state_dict())
     figures = first_step(trainer)
     assert "grad_norm" not in figures and trainer.step_number == 1
-    assert trainer.scale.value == 5e29
-    named = dict(trainer.model.named_parameters())
+    assert trainer.updater.scale.value == 5e29
+    named = dict(trainer.updater.model.named_parameters())
     assert all(torch.equal(before[name], value) for name, value in named.items())
 
 
@@ -137,7 +137,7 @@ def test_other_ways_to_compute_give_the_same_step(data: Path, tmp_path: Path, op
     figures = [first_step(trainer) for trainer in (plain, other)]
     for name, value in figures[0].items():
         assert figures[1][name] == pytest.approx(value, rel=1e-5), name
-    states = [trainer.model.state_dict() for trainer in (plain, other)]
+    states = [trainer.updater.model.state_dict() for trainer in (plain, other)]
     for name, value in states[0].items():  # statistics of norms too: the second run of a part must not count
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-6)
 
@@ -146,16 +146,16 @@ def test_recomputed_parts_keep_less(data: Path, tmp_path: Path) -> None:
     trainer = trainer_of(data, tmp_path)
     images = torch.randn(1, 3, 64, 64)
     kept = []
-    for parts in ([], parts_to_recompute(trainer.model)):
+    for parts in ([], parts_to_recompute(trainer.updater.model)):
         sizes: dict[int, int] = {}
         hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, sizes=sizes: sizes.setdefault(tensor.data_ptr(), tensor.nbytes) and tensor, lambda t: t
         )
         with hooks, recomputing(parts):
-            trainer.model(images)
+            trainer.updater.model(images)
         kept.append(sum(sizes.values()))
     assert kept[1] < kept[0] / 2
-    assert not any("forward" in vars(module) for module in trainer.model.modules())  # nothing is left behind
+    assert not any("forward" in vars(module) for module in trainer.updater.model.modules())  # nothing is left behind
 
 
 def test_statistics_are_left_alone() -> None:

@@ -73,8 +73,8 @@ def plan(
         steps_per_epoch=schedule.steps_per_epoch,
         steps=total,
         batch=job.recipe.batch,
-        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        trained=sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad),
+        parameters=sum(parameter.numel() for parameter in trainer.updater.model.parameters()),
+        trained=sum(parameter.numel() for parameter in trainer.updater.model.parameters() if parameter.requires_grad),
         rates={step: schedule.rate(step) for step in marks},
         hours=round(seconds * total / 3600, 3),
     )

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from focaldet.data.loader import PictureLoader
 from focaldet.data.sampler import GroupedSampler
-from focaldet.engine.average import Average
-from focaldet.engine.build import (
-    build_collate,
-    build_model,
-    build_optimizer,
-    build_steps,
-    build_update_rule,
-    check_precision,
-)
+from focaldet.engine.build import build_collate, build_steps, check_precision
 from focaldet.engine.checkpoint import (
     Checkpoints,
     load_checkpoint,
@@ -34,31 +24,20 @@ from focaldet.engine.clock import Clock, peak_gigabytes
 from focaldet.engine.detector import Detector, Weights
 from focaldet.engine.distributed import ALONE, Processes
 from focaldet.engine.evaluate import Evaluation, evaluate_detector
-from focaldet.engine.failure import NotFinite, bad_gradients, batch_to_dict, explain, seed_group, shorten
-from focaldet.engine.forward import Forward
+from focaldet.engine.failure import NotFinite
 from focaldet.engine.history import History
 from focaldet.engine.job import Job
-from focaldet.engine.optimizer import Gradients, LossScale
 from focaldet.engine.options import Options
 from focaldet.engine.progress import Listener, Quiet
-from focaldet.engine.recompute import keep_statistics
 from focaldet.engine.run import Run
 from focaldet.engine.signals import Signals
-from focaldet.engine.statistics import Statistics
 from focaldet.engine.stopwatch import Stopwatch
 from focaldet.engine.tensorboard import Board
+from focaldet.engine.update import Groups, Updater
 from focaldet.engine.watch import Watch
-from focaldet.engine.weights import read_weights
 from focaldet.errors import FocaldetError, UsageError
 from focaldet.metrics.scores import Scores
-from focaldet.models.imagenet import imagenet_weights
-from focaldet.models.retinanet import RetinaNet
-from focaldet.models.weights import load_backbone, load_fitting, load_strict
 from focaldet.recipes import Recipe
-from focaldet.structures import Batch
-
-Groups = list[Batch]
-"""This process's groups of pictures of a step; those of a group share a loss normalizer."""
 
 
 class Trainer:
@@ -98,22 +77,9 @@ class Trainer:
             images_per_epoch=recipe.images_per_epoch,
         )
         check_share(recipe, self.sampler.groups, processes)
-        self._build_learning()
+        self.stopwatch = Stopwatch(device, on=self.options.profile)
+        self.updater = Updater(recipe, device, self.options, processes, self.stopwatch, self.sampler.groups)
         self._build_books()
-
-    def _build_learning(self) -> None:
-        """Build what makes an update."""
-        recipe, options, processes = self.recipe, self.options, self.processes
-        self.stopwatch = Stopwatch(self.device, on=options.profile)
-        self.model = build_model(recipe).to(self.device)
-        if options.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)
-        self.forward = Forward(recipe, self.model, self.device, options, self.stopwatch)
-        self.optimizer = build_optimizer(recipe, self.model)
-        self.scale = LossScale(recipe.loss_scale) if recipe.precision == "fp16" else None
-        self.gradients = Gradients(self.model, build_update_rule(recipe), processes, self.scale)
-        self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
-        self.statistics = Statistics(self.model, processes, self.sampler.groups)
 
     def _build_books(self) -> None:
         """Build what keeps the position, the figures and the files."""
@@ -128,7 +94,6 @@ class Trainer:
         self.best, self.waited = -1.0, 0
         self.scores: Scores | None = None
         self.way_on = "--resume"
-        self._trouble: FocaldetError | None = None
 
     # --- where it stands ---
     @property
@@ -146,11 +111,6 @@ class Trainer:
         patience = self.options.patience
         return self.progress >= 1 or (patience is not None and self.waited >= patience)
 
-    @property
-    def kept_model(self) -> RetinaNet:
-        """The network that is scored and kept: the averaged one where there is an average."""
-        return self.model if self.average is None else self.average.model
-
     def say(self, line: str) -> None:
         """Tell the listener and keep the line in log.txt."""
         self.listener.message(line)
@@ -167,19 +127,9 @@ class Trainer:
         self.history.clear()
 
     def start_from(self, weights: Weights) -> None:
-        """Load initial weights."""
-        if weights is None:
-            self.say("weights: none, all parts start anew")
-        elif weights == "imagenet":
-            load_backbone(self.model, imagenet_weights(self.recipe.backbone, self.recipe.style))
-            self.say(f"weights: {self.recipe.backbone} from ImageNet; neck and head start anew")
-        else:
-            given = read_weights(weights)
-            report = load_fitting(self.model, given.state, self.recipe.classes, given.classes)
-            for line in report.lines():
-                self.say(line)
-        if self.average is not None:
-            self.average.restart(self.model)
+        """Load initial weights, and say what came of it."""
+        for line in self.updater.start_from(weights):
+            self.say(line)
 
     def loader(self) -> PictureLoader:
         """Return the rest of this epoch, a step at a time, each as this process's groups."""
@@ -188,7 +138,7 @@ class Trainer:
             self.job.training,
             build_steps(recipe, train=True),
             self.sampler,
-            build_collate(recipe, self.model.anchors),
+            build_collate(recipe, self.updater.model.anchors),
             workers=self.options.workers,
             seed=recipe.seed,
             channels=recipe.in_channels,
@@ -202,7 +152,8 @@ class Trainer:
         Raises:
             FocaldetError: a loss or gradient is not finite; what computes it again is in `failure.pt`.
         """
-        self.processes.copy_from_first([*self.model.parameters(), *self.model.buffers()])
+        model = self.updater.model
+        self.processes.copy_from_first([*model.parameters(), *model.buffers()])
         with self.signals:
             try:
                 self._run_epochs()
@@ -247,15 +198,12 @@ class Trainer:
     def recall_scores(self) -> None:
         """Measure the kept weights again where an earlier sitting made them and nothing better came since."""
         if self.scores is None and self.best >= 0:
-            best = load_checkpoint(self.checkpoints.best, self.device)
-            self.model.load_state_dict(best["model"])
-            if self.average is not None:
-                self.average.load_state_dict(best["average"])
+            self.updater.recall_weights(load_checkpoint(self.checkpoints.best, self.device))
             self.scores = self.validate().scores
 
     def run_epoch(self) -> None:
         """Take the steps of the epoch that are left."""
-        self.model.train()
+        self.updater.model.train()
         left = self.schedule.steps_per_epoch - self.sampler.position
         self.listener.start(left, f"epoch {self.sampler.epoch + 1}/{self.recipe.epochs}")
         self.stopwatch.pause()
@@ -273,7 +221,7 @@ class Trainer:
                 break  # the time is over; after the last step the loader still turns the epoch
         self.listener.finish()
 
-    def _next(self, steps: Iterator[Groups]) -> Groups | None:
+    def _next(self, steps: Iterator[Groups]) -> Groups | FocaldetError | None:
         """Return the next step's groups; a picture that cannot be read is told within the step, to all processes."""
         with self.stopwatch.part("data"):
             try:
@@ -281,110 +229,23 @@ class Trainer:
             except FocaldetError as error:
                 if self.processes.count == 1:
                     raise
-                self._trouble, groups = error, []
+                return error
         for batch in groups or ():
             self.stopwatch.assigned(batch.assign_seconds, in_worker=self.options.workers > 0)
         return groups
 
-    def step(self, groups: Groups) -> dict[str, float]:
-        """Make one update from the pictures of a step; returns losses, learning rate and the gradient's norm.
-
-        The gradients of all groups are averaged, each normalized by its own positives (`horizontal.md` section 11).
-
-        Raises:
-            FocaldetError: a loss or gradient is not finite, or a picture could not be read, in any process.
-        """
+    def step(self, groups: Groups | FocaldetError) -> dict[str, float]:
+        """Take the next step at the rate that is due; returns what `Updater.take` does."""
         rate = self.schedule.rate(self.step_number, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        self.optimizer.zero_grad(set_to_none=True)
-        self.statistics.begin()
-        with self.processes.together():
-            terms = self._add_gradients(groups)
-        sums = dict(zip(terms, self.processes.sum(terms.values()), strict=True))
-        self.forward.share_normalizers(self.processes)
-        with self.stopwatch.part("optimizer"):
-            norm = self.gradients.finish()
-            self._update(groups, norm)
-            self.statistics.finish()
-            if self.average is not None:
-                self.average.update(self.model)
+        figures = self.updater.take(groups, self.step_number, rate)
         self.step_number += 1
-        return {**sums, "lr": rate, **({"grad_norm": norm} if math.isfinite(norm) else {})}
-
-    def _add_gradients(self, groups: Groups) -> dict[str, float]:
-        """Go forward and back through this process's groups; returns its share of the step's mean losses."""
-        if self._trouble is not None:
-            raise self._trouble
-        total, numbers = self.sampler.groups, self.processes.share(range(self.sampler.groups))
-        sums: dict[str, float] = {}
-        for number, batch in zip(numbers, groups, strict=True):
-            losses = self.losses(batch, number)
-            with self.stopwatch.part("backward"):
-                self.gradients.add(losses["loss"] / total, last=number == total - 1)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / total
-        return sums
-
-    def losses(self, batch: Batch, group: int = 0) -> dict[str, Tensor]:
-        """Return the losses of one group of pictures.
-
-        Args:
-            batch: the pictures.
-            group: its number in the step.
-
-        Raises:
-            NotFinite: a loss is not finite.
-        """
-        seed_group(self.recipe.seed, self.step_number, group)
-        losses = self.forward(batch, group)
-        if not bool(torch.isfinite(losses["loss"])):
-            terms = {name: float(value.detach()) for name, value in losses.items()}
-            with keep_statistics(self.model):
-                what = explain(batch, terms, self.forward)
-            raise NotFinite(
-                f"the loss is not finite {what} at step {self.step_number}", self._failure(batch, group, terms)
-            )
-        return losses
-
-    def _update(self, groups: Groups, norm: float) -> None:
-        """Take the optimizer's step, unless the gradient overflowed in half precision; then its scale falls."""
-        finite = math.isfinite(norm)
-        if finite:
-            self.optimizer.step()
-        elif self.scale is None or self.scale.exhausted:
-            self._blame(groups)
-        if self.scale is not None:
-            self.scale.update(finite=finite)
-
-    def _blame(self, groups: Groups) -> None:
-        """Find the group whose gradient is not finite, although its loss is."""
-        with self.processes.together():
-            for number, batch in zip(self.processes.share(range(self.sampler.groups)), groups, strict=True):
-                self.optimizer.zero_grad(set_to_none=True)
-                losses = self.losses(batch, number)
-                self.gradients.add(losses["loss"], last=False)
-                if bad := bad_gradients(self.model):
-                    terms = {name: float(value.detach()) for name, value in losses.items()}
-                    sentence = (
-                        f"the gradient of {shorten(bad)} is not finite, although the loss is {terms['loss']:.4g}, "
-                    )
-                    where = f"on {', '.join(batch.names)} at step {self.step_number}"
-                    raise NotFinite(sentence + where, self._failure(batch, number, terms))
-        raise FocaldetError(
-            f"the sum of the gradients at step {self.step_number} is not finite, although each is; lower lr, or clip"
-        )
-
-    def _failure(self, batch: Batch, group: int, terms: dict[str, float]) -> dict[str, Any]:
-        average = self.forward.criterion.average.state_dict()
-        place = {"step": self.step_number, "group": group, "normalizers": average}
-        return {**place, "terms": terms, "batch": batch_to_dict(batch)}
+        return figures
 
     def keep_failure(self, error: NotFinite) -> FocaldetError:
         """Save what computes a failure again; returns the error that says where."""
         path = self.folder / "failure.pt"
         if self.processes.first:
-            state = {"recipe": self.recipe.to_dict(), "model": self.model.state_dict(), **error.failure}
+            state = {"recipe": self.recipe.to_dict(), "model": self.updater.model.state_dict(), **error.failure}
             save_checkpoint(path, state)
         sentence = (
             f"{error}; look at these pictures and their labels, or lower lr. Batch and weights are in {path}: "
@@ -475,7 +336,7 @@ class Trainer:
         self._agree()
         started = self.elapsed
         evaluation = evaluate_detector(
-            Detector(self.recipe, self.kept_model, self.device),
+            Detector(self.recipe, self.updater.kept_model, self.device),
             self.job.validation,
             workers=self.options.workers,
             listener=self.listener,
@@ -493,7 +354,7 @@ class Trainer:
             return
         state = self.state()
         if best or self.job.validation is None:
-            save_weights(self.folder / "model.safetensors", self.kept_model.state_dict(), self.recipe)
+            save_weights(self.folder / "model.safetensors", self.updater.kept_model.state_dict(), self.recipe)
         if best:
             self.checkpoints.save_best(state)
         # comes last: a run that ends between these files goes on from before the step that made them
@@ -503,11 +364,7 @@ class Trainer:
         """Return all that going on needs: tensors, numbers and strings."""
         return {
             "recipe": self.recipe.to_dict(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scale": None if self.scale is None else self.scale.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "normalizers": self.forward.criterion.average.state_dict(),
+            **self.updater.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": rng_state(),
             "history": self.history.state_dict(),
@@ -525,12 +382,7 @@ class Trainer:
             FocaldetError: there is none, or it is of another network or other classes.
         """
         state = self.checkpoints.load(self.device, self.say)
-        load_strict(self.model, state["model"], self.recipe.classes, Recipe.from_dict(state["recipe"]).classes)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for part, name in ((self.scale, "scale"), (self.average, "average")):
-            if part is not None:
-                part.load_state_dict(state[name])
-        self.forward.criterion.average.load_state_dict(state["normalizers"])
+        self.updater.load_state_dict(state, Recipe.from_dict(state["recipe"]).classes)
         self.sampler.load_state_dict(state["sampler"])
         set_rng_state(state["rng"])
         self.step_number, self.best, self.waited = state["step"], state["best"], state["waited"]
