@@ -168,7 +168,10 @@ def test_statistics_are_left_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_network_gives_the_same_step(data: Path, tmp_path: Path) -> None:
+def test_a_compiled_network_gives_the_same_step(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config, "compile_threads", 1)  # else its processes are forked beside those of other tests
     plain, other = trainer_of(data, tmp_path), trainer_of(data, tmp_path, Options(compile=True))
     figures = [first_step(trainer) for trainer in (plain, other)]
     for name, value in figures[0].items():

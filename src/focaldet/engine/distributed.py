@@ -144,7 +144,7 @@ class Processes:
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of the first process."""
         for tensor in tensors if self.count > 1 else ():
-            with self._told():
+            with self._told(), torch.no_grad():
                 dist.broadcast(tensor, 0)
 
     def collect(self, thing: T) -> list[T]:
