@@ -163,7 +163,8 @@ def test_a_stopped_run_goes_on_exactly(
     folder, listener = tmp_path / "run", recorder(stop_at=stop[1], during=stop[0])
     with pytest.raises(KeyboardInterrupt):
         train_module.train(NAME, data, folder, workers=workers, listener=listener, **tiny)
-    way_on = f"focaldet train {NAME} {data} --output {folder} --resume"
+    flags = "--workers 1 --resume" if workers else "--resume"
+    way_on = f"focaldet train {NAME} {data} --output {folder} {flags}"
     assert listener.lines[-1] == f"stopped at step {step} of 4; go on with {way_on}"
     assert last(folder)["step"] == step
     torch.manual_seed(12345)  # what the process did before must not matter

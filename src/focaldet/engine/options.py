@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from focaldet.errors import UsageError
+
+FLAGS = {"recompute": "activation-checkpointing"}
+"""Those of the command line that are not called as their attribute."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,22 @@ class Options:
                 raise UsageError(f"{name}={value} must be at least {limit}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise UsageError(f"max_minutes={self.max_minutes} must be above 0")
+
+    def words(self) -> list[str]:
+        """Return the flags of the command line that ask for the same.
+
+        >>> Options(workers=2, channels_last=False, profile=True).words()
+        ['--workers', '2', '--no-channels-last', '--profile']
+        """
+        words: list[str] = []
+        for item in fields(self):
+            value, flag = getattr(self, item.name), FLAGS.get(item.name, item.name.replace("_", "-"))
+            if value != item.default:
+                words += (
+                    [f"--{flag}"]
+                    if value is True
+                    else [f"--no-{flag}"]
+                    if value is False
+                    else [f"--{flag}", str(value)]
+                )
+        return words

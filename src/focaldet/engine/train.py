@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -87,7 +88,28 @@ def train(
         trainer = begin(
             recipe, data, Path(output), changes, format, weights, resume, overwrite, found, options, listener, team
         )
+        trainer.way_on = command_to_go_on(trainer.recipe.name, data, output, format, device, processes, options)
         return trainer.run()
+
+
+def command_to_go_on(
+    name: str,
+    data: str | Path,
+    output: str | Path,
+    format: str | None,
+    device: torch.device | str,
+    processes: int,
+    options: Options,
+) -> str:
+    """Return the command line that resumes a run as it was started; the arguments are those of `train`.
+
+    >>> command_to_go_on("retinanet-small", "my data", "run", None, "cpu", 1, Options(workers=2))
+    "focaldet train retinanet-small 'my data' --output run --workers 2 --resume"
+    """
+    words = ["focaldet", "train", name, str(data), *([f"format={format}"] if format else []), "--output", str(output)]
+    words += ["--device", str(device)] if str(device) != "cpu" else []
+    words += ["--processes", str(processes)] if processes > 1 else []
+    return shlex.join([*words, *options.words(), "--resume"])
 
 
 def begin(
@@ -121,7 +143,6 @@ def begin(
         trainer.say(line)
     with team.together():
         trainer.load() if resume else trainer.start_from(weights)
-    trainer.way_on = f"focaldet train {job.recipe.name} {data} --output {folder} --resume"
     if team.first and not resume:
         save_recipe(folder / "recipe.yaml", job.recipe)
     if options.max_minutes is not None:
