@@ -94,9 +94,8 @@ class PictureLoader:
             FocaldetError: a picture cannot be read; the sentence is the reader's own. Or nothing comes.
         """
         sizes = [len(self._share(step)) for step in self._sampler.steps()]
-        others = set(multiprocessing.active_children())
         micro_batches = iter(self._loader)
-        workers = set(multiprocessing.active_children()) - others
+        workers: list[BaseProcess] = list(getattr(micro_batches, "_workers", ()))  # torch has no public name for them
         # Before multiprocessing's own end, which asks them by the signal that they ignore, and waits for them.
         at_exit = Finalize(None, _end_at_exit, args=(workers,), exitpriority=1)
         try:
@@ -216,7 +215,7 @@ def _context() -> str | None:
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
 
-def _end_at_exit(workers: set[BaseProcess]) -> None:
+def _end_at_exit(workers: Sequence[BaseProcess]) -> None:
     if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take their end for a failure
     for worker in workers:
