@@ -58,12 +58,9 @@ class Options:
         words: list[str] = []
         for item in fields(self):
             value, flag = getattr(self, item.name), FLAGS.get(item.name, item.name.replace("_", "-"))
-            if value != item.default:
-                words += (
-                    [f"--{flag}"]
-                    if value is True
-                    else [f"--no-{flag}"]
-                    if value is False
-                    else [f"--{flag}", str(value)]
-                )
+            if value == item.default:
+                continue
+            words.append(f"--no-{flag}" if value is False else f"--{flag}")
+            if not isinstance(value, bool):
+                words.append(str(value))
         return words
