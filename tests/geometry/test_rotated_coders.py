@@ -248,13 +248,48 @@ def test_atan_form_is_what_the_original_loss_takes(golden: Path, case: str) -> N
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-5, atol=1e-7)
 
 
-@given(st.integers(0, 10_000))
-def test_directions_come_back(seed: int) -> None:
-    boxes, anchors, coder = random_rboxes(seed, 16), random_rboxes(seed + 1, 16, turns=0.5), DirectionCoder()
+@given(st.integers(0, 10_000), st.booleans())
+def test_directions_come_back(seed: int, proj_xy: bool) -> None:
+    boxes, anchors, coder = random_rboxes(seed, 16), random_rboxes(seed + 1, 16, turns=0.5), DirectionCoder(proj_xy)
     decoded = coder.decode(coder.encode(boxes, anchors), anchors)
     slender = (boxes[:, 2] - boxes[:, 3]).abs() > 0.1  # how a square is turned is not told
     assert rectangle_distances(coder.to_rbox(decoded), boxes)[slender].max(initial=0) < 1e-9
     assert (decoded[:, :4].sort().values - boxes[:, :4].sort().values).abs().max() < 1e-9
+
+
+@given(st.integers(0, 10_000), st.floats(-4, 4))
+def test_measured_by_the_anchors_sides_directions_turn_with_the_picture(seed: int, turn: float) -> None:
+    boxes, anchors, coder = random_rboxes(seed, 16), random_rboxes(seed + 1, 16), DirectionCoder(proj_xy=True)
+    deltas = coder.encode(boxes, anchors)
+    turned = [torch.cat([rotated(b[:, :2], turn), b[:, 2:4], b[:, 4:] + turn], dim=1) for b in (boxes, anchors)]
+    expected = torch.cat([rotated(deltas[:, :2], turn), deltas[:, 2:]], dim=1)
+    slender = (anchors[:, 2] - anchors[:, 3]).abs() > 0.1  # which side of a square is the longer is not told
+    # centres of some hundred pixels, seen from sides of a pixel or more, in float64
+    assert torch.allclose(coder.encode(*turned)[slender], expected[slender], rtol=0, atol=1e-9)
+
+
+def rotated(points: Tensor, by: float) -> Tensor:
+    """Turn points (N, 2) about the origin."""
+    cos, sin = math.cos(by), math.sin(by)
+    return points @ torch.tensor([[cos, sin], [-sin, cos]], dtype=points.dtype)
+
+
+@pytest.mark.parametrize("change", [(0.0, 0.0, math.pi), (10.0, -10.0, math.pi / 2)])
+def test_measured_by_the_anchors_sides_directions_do_not_care_how_it_is_written(change: tuple[float, ...]) -> None:
+    boxes, coder = random_rboxes(5, 1), DirectionCoder(proj_xy=True)
+    anchor = torch.tensor([[90.0, 40.0, 20.0, 30.0, 0.4]], dtype=torch.float64)
+    other = anchor + torch.tensor([[0.0, 0.0, *change]], dtype=torch.float64)
+    assert torch.allclose(coder.encode(boxes, other), coder.encode(boxes, anchor), rtol=0, atol=1e-12)
+
+
+def test_a_small_shift_across_a_thin_anchor_is_as_large_a_delta_as_its_share_of_the_width() -> None:
+    anchors = torch.tensor([[50.0, 50.0, 600.0, 20.0, math.pi / 6]])
+    across = torch.tensor([[-math.sin(math.pi / 6), math.cos(math.pi / 6)]])
+    boxes = torch.cat([anchors[:, :2] + 5 * across, anchors[:, 2:]], dim=1)
+    deltas = DirectionCoder(proj_xy=True).encode(boxes, anchors)
+    # float32: 5 pixels of 20, to some 1e-6 of a centre's 50 pixels
+    assert torch.allclose(deltas[:, :2], 0.25 * across, rtol=0, atol=1e-5)
+    assert torch.allclose(deltas[:, 2:4], torch.zeros(1, 2), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sides", [(40.0, 10.0), (20.0, 20.0), (20.0, 19.0)])
@@ -281,10 +316,11 @@ def test_directions_clamp_sizes_and_centres() -> None:
     assert torch.allclose(box, torch.tensor([[59.0, 0.0, high, low, 0.0]]))
 
 
-def test_directions_pass_gradients() -> None:
+@pytest.mark.parametrize("proj_xy", [False, True])
+def test_directions_pass_gradients(proj_xy: bool) -> None:
     anchors = random_rboxes(3, 4)
     deltas = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda d: DirectionCoder().decode(d, anchors), deltas)
+    assert torch.autograd.gradcheck(lambda d: DirectionCoder(proj_xy).decode(d, anchors), deltas)
 
 
 def test_directions_refuse_other_numbers() -> None:

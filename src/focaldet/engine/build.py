@@ -114,12 +114,14 @@ def build_coder(recipe: Recipe) -> RotatedCoder:
     """Return how a rotated recipe writes boxes as deltas.
 
     Raises:
-        UsageError: directions are coded in another form than "le90".
+        UsageError: directions are coded in another form than "le90", or with a field that they have no use for.
     """
     if recipe.angle_code == "direction":
         if recipe.angle != "le90":
             raise UsageError(f"angle_code='direction' goes with angle='le90', not with {recipe.angle!r}")
-        return DirectionCoder(recipe.max_log_scale)
+        if recipe.edge_swap or recipe.norm_factor is not None:
+            raise UsageError("edge_swap and norm_factor go with angle_code='difference', not with 'direction'")
+        return DirectionCoder(recipe.proj_xy, recipe.max_log_scale)
     return RboxCoder(
         angle=recipe.angle,
         proj_xy=recipe.proj_xy,

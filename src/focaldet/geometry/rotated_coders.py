@@ -218,7 +218,13 @@ class DirectionCoder:
     e = 0. (c, s) is how the box's second moments differ from a circle's, seen along the anchor.
     The price: how a square is turned is not told.
 
+    With `proj_xy` lengths are measured by the anchor's own sides, w_a >= h_a, instead of u: dw and dh by the one and the
+    other, and the offset by each along that side, then turned back to x and y. So it is small in all directions where an
+    anchor nearly fits, however thin the two are, and does not jump where an anchor's angle or longer side does. Made
+    for anchors that are boxes of an earlier stage.
+
     Attributes:
+        proj_xy: see above.
         max_log_scale: dw and dh are clamped to plus or minus this in decoding; None: free.
 
     >>> coder, anchors = DirectionCoder(), torch.tensor([[50.0, 50.0, 20.0, 20.0, 0.0]])
@@ -229,6 +235,7 @@ class DirectionCoder:
     tensor([[52.0000, 50.0000, 20.0000, 10.0000,  0.3000]])
     """
 
+    proj_xy: bool = False
     max_log_scale: float | None = MAX_LOG_SCALE
 
     @property
@@ -254,11 +261,13 @@ class DirectionCoder:
         _check_five(boxes, "boxes")
         _check_five(anchors, "anchors")
         boxes = rewrite(in_full_precision(boxes), RADIANS, ANGLE_FORMS["le90"])
-        anchors, unit = in_full_precision(anchors), _side(anchors)
+        anchors, unit = self._frame(anchors)
         turn, squares = 2 * (boxes[..., 4:] - anchors[..., 4:]), boxes[..., 2:4].square()
         slender = (squares[..., :1] - squares[..., 1:]) / squares.sum(dim=-1, keepdim=True)
-        offset, scale = (boxes[..., :2] - anchors[..., :2]) / unit, (boxes[..., 2:4] / unit).log()
-        return torch.cat([offset, scale, slender * turn.cos(), slender * turn.sin()], dim=-1)
+        offset, scale = boxes[..., :2] - anchors[..., :2], (boxes[..., 2:4] / unit).log()
+        return torch.cat(
+            [self._stretched(offset, anchors, 1 / unit), scale, slender * turn.cos(), slender * turn.sin()], dim=-1
+        )
 
     def decode(self, deltas: Tensor, anchors: Tensor, size: Size | None = None) -> Tensor:
         """Turn the deltas that a head predicts into boxes; of the vector only the direction is read.
@@ -269,26 +278,41 @@ class DirectionCoder:
             size: as in `RboxCoder.decode`.
 
         Returns:
-            (..., 5) rboxes in that frame, theta within a quarter turn of the anchor's; at least float32.
+            (..., 5) rboxes in that frame, theta within a quarter turn of the anchor's, which with `proj_xy` is that of
+            its longer side; at least float32.
         """
         if deltas.ndim == 0 or deltas.shape[-1] != 6:
             raise FocaldetError(f"deltas has shape {tuple(deltas.shape)}; give six numbers a box, of shape (..., 6)")
         _check_five(anchors, "anchors")
-        deltas, anchors, unit = in_full_precision(deltas), in_full_precision(anchors), _side(anchors)
-        scale = deltas[..., 2:4]
+        deltas, (anchors, unit) = in_full_precision(deltas), self._frame(anchors)
+        offset, scale = self._stretched(deltas[..., :2], anchors, unit), deltas[..., 2:4]
         if self.max_log_scale is not None:
             scale = scale.clamp(-self.max_log_scale, self.max_log_scale)
         theta = anchors[..., 4:] + torch.atan2(deltas[..., 5:], deltas[..., 4:5]) / 2
-        return torch.cat([_within(anchors[..., :2] + deltas[..., :2] * unit, size), unit * scale.exp(), theta], dim=-1)
+        return torch.cat([_within(anchors[..., :2] + offset, size), unit * scale.exp(), theta], dim=-1)
 
     def to_rbox(self, boxes: Tensor) -> Tensor:
         """Write decoded boxes (..., 5) as public rboxes, "le90"."""
         return rewrite(in_full_precision(boxes), RADIANS, ANGLE_FORMS["le90"])
 
+    def _frame(self, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return anchors (..., 5) as boxes are seen from them, and what is 1 there: (..., 2), or (..., 1) for both."""
+        anchors = in_full_precision(anchors)
+        if not self.proj_xy:
+            return anchors, _side(anchors)
+        anchors = rewrite(anchors, RADIANS, ANGLE_FORMS["le90"])
+        return anchors, anchors[..., 2:4]
+
+    def _stretched(self, offsets: Tensor, anchors: Tensor, by: Tensor) -> Tensor:
+        """Stretch vectors (..., 2) along the sides of anchors, or alike in all directions."""
+        if not self.proj_xy:
+            return offsets * by
+        return _turn(_turn(offsets, -anchors[..., 4:]) * by, anchors[..., 4:])
+
 
 def _side(anchors: Tensor) -> Tensor:
     """Return the side (..., 1) of a square of the area of anchors (..., 5)."""
-    return in_full_precision(anchors)[..., 2:4].prod(dim=-1, keepdim=True).sqrt()
+    return anchors[..., 2:4].prod(dim=-1, keepdim=True).sqrt()
 
 
 def _within(centres: Tensor, size: Size | None) -> Tensor:

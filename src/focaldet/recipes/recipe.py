@@ -112,9 +112,10 @@ class Recipe:
     """Form in which rotated boxes are coded; see docs/conventions.md."""
     angle_code: Literal["difference", "direction"] = "difference"
     """What stands for the angle of a rotated box among its deltas: the difference to the anchor's, or a vector of twice
-    the angle, which does not jump where an angle does; `proj_xy`, `edge_swap`, `norm_factor` are of the former."""
+    the angle, which does not jump where an angle does; `edge_swap` and `norm_factor` are of the former."""
     proj_xy: bool = False
-    """Offsets of rotated boxes are measured along the anchor's sides instead of the picture's."""
+    """Offsets of rotated boxes are measured along the anchor's sides instead of the picture's; with
+    `angle_code=direction` by these sides instead of the root of the anchor's area, as sizes are then."""
     edge_swap: bool = False
     """Of the two ways to name the sides of a rotated box, the one whose angle is nearer to the anchor's is coded."""
     norm_factor: float | None = None
