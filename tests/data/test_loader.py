@@ -16,7 +16,7 @@ import torch
 
 from focaldet.data.batch import collate
 from focaldet.data.dataset import Dataset
-from focaldet.data.loader import PictureLoader, sample_rng
+from focaldet.data.loader import PictureLoader, sample_rng, worker_deaths_told
 from focaldet.data.sampler import GroupedSampler, InOrder
 from focaldet.data.transforms import build_transform
 from focaldet.errors import FocaldetError
@@ -107,6 +107,22 @@ def test_workers_that_are_stuck_end_the_run(saved_dataset: Dataset, monkeypatch:
     while set(multiprocessing.active_children()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not set(multiprocessing.active_children()) - before
+
+
+def test_a_worker_that_is_killed_is_one_sentence(saved_dataset: Dataset) -> None:
+    killed = "a process that reads pictures was killed.* fewer --workers take less"
+    steps = iter(loader_of(saved_dataset, sampler_of(saved_dataset), workers=1))
+    with pytest.raises(FocaldetError, match=killed), worker_deaths_told():
+        next(steps)
+        os.kill(max(child.pid or 0 for child in multiprocessing.active_children()), signal.SIGKILL)
+        time.sleep(5)  # ended by torch's handler of the system's signal
+        list(steps)
+    steps.close()
+
+
+def test_other_errors_are_not_taken_for_the_death_of_a_worker() -> None:
+    with pytest.raises(RuntimeError, match="of something else"), worker_deaths_told():
+        raise RuntimeError("of something else")
 
 
 KEPT: list[Any] = []

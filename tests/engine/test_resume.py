@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,23 @@ def test_at_no_moment_is_there_no_checkpoint(tmp_path: Path, monkeypatch: pytest
                 checkpoints.save({"step": 3, "weights": torch.zeros(1000)})
         assert checkpoints.load("cpu", said.append)["step"] == 2, name
     assert said == []
+
+
+def kill_a_worker() -> None:
+    os.kill(max(child.pid or 0 for child in multiprocessing.active_children()), signal.SIGKILL)
+    time.sleep(5)  # ended by torch's handler of the system's signal
+
+
+def test_a_run_whose_worker_is_killed_says_so_and_goes_on_exactly(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        killing(patched, "step", 5, kill_a_worker)
+        with pytest.raises(FocaldetError, match="a process that reads pictures was killed"):
+            train_module.train(NAME, data, folder, save_every=0, workers=1, **SMALL)
+    train_module.train(NAME, data, folder, resume=True, save_every=0, workers=1)
+    assert_equal_runs(whole, folder)
 
 
 SCRIPT = """

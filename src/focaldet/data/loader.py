@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
@@ -111,6 +112,26 @@ class PictureLoader:
                 for worker in workers:
                     worker.kill()  # if it is stuck, it did not hear of the end
         self._sampler.finish_epoch()
+
+
+@contextmanager
+def worker_deaths_told() -> Iterator[None]:
+    """Say in one sentence that a worker was killed.
+
+    For a whole loop over a loader's steps: torch hears of the death by a signal, and raises wherever the loop is.
+
+    Raises:
+        FocaldetError: so it was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise FocaldetError(
+            "a process that reads pictures was killed, most likely by the system for want of memory; "
+            "fewer --workers take less"
+        ) from error
 
 
 def sample_rng(seed: int, epoch: int, draw: int) -> np.random.Generator:

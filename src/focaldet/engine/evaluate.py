@@ -14,7 +14,7 @@ from torch import Tensor
 
 from focaldet.data.dataset import Dataset, Kind
 from focaldet.data.formats import Split, open_dataset
-from focaldet.data.loader import PictureLoader
+from focaldet.data.loader import PictureLoader, worker_deaths_told
 from focaldet.data.sampler import InOrder
 from focaldet.engine.build import build_collate, build_criterion, build_stage_targets, build_steps
 from focaldet.engine.detector import Detector, Source, is_scene, load
@@ -93,11 +93,11 @@ def evaluate_detector(
     Scenes, which a rotated recipe looks at tile by tile, and pictures that are looked at several times have no losses.
 
     Raises:
-        FocaldetError: the dataset names a class that the detector does not know.
+        FocaldetError: the dataset names a class that the detector does not know, or a worker was killed.
     """
     refuse_unknown_classes(detector.classes, dataset)
     own = np.arange(processes.rank, len(dataset), processes.count)  # shares may differ by a picture, or be empty
-    with processes.together():
+    with processes.together(), worker_deaths_told():
         found, sums, counted = detect_in(detector, dataset.select(own), workers=workers, listener=listener or Quiet())
     parts = processes.collect((dict(zip(own.tolist(), found, strict=True)), sums, counted))
     by_index = {index: one for part, _, _ in parts for index, one in part.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from focaldet.data.loader import PictureLoader
+from focaldet.data.loader import PictureLoader, worker_deaths_told
 from focaldet.data.sampler import GroupedSampler
 from focaldet.engine.build import build_collate, build_steps, check_precision
 from focaldet.engine.checkpoint import (
@@ -150,11 +150,12 @@ class Trainer:
         """Train to the end; Ctrl-C and SIGTERM save first.
 
         Raises:
-            FocaldetError: a loss or gradient is not finite; what computes it again is in `failure.pt`.
+            FocaldetError: a loss or gradient is not finite; what computes it again is in `failure.pt`. Or a worker was
+                killed.
         """
         model = self.updater.model
         self.processes.copy_from_first([*model.parameters(), *model.buffers()])
-        with self.signals:
+        with self.signals, worker_deaths_told():
             try:
                 self._run_epochs()
             except NotFinite as error:
