@@ -1,4 +1,4 @@
-"""What becomes of gradients: groups of parameters, clipping in both ways, decay inside and outside of it."""
+"""What becomes of gradients: groups of parameters, clipping in both ways, decay inside and outside of it, scales."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from focaldet.engine.optimizer import Gradients, UpdateRule, clip_to_norm_
+from focaldet.engine.optimizer import Gradients, LossScale, UpdateRule, clip_to_norm_
 from focaldet.errors import FocaldetError
 
 
@@ -164,3 +164,18 @@ def test_faults_are_said() -> None:
         UpdateRule(clip_per="tensor")  # type: ignore[arg-type]
     with pytest.raises(FocaldetError, match="nothing to train"):
         UpdateRule().groups(Network().requires_grad_(False))
+
+
+def test_a_loss_scale_falls_with_overflow_and_rises_with_patience() -> None:
+    scale = LossScale()
+    scale.update(finite=False)
+    assert scale.value == LossScale.START / 2
+    for _ in range(LossScale.PATIENCE):
+        scale.update(finite=True)
+    assert scale.value == LossScale.START
+    other = LossScale()
+    other.load_state_dict(scale.state_dict())
+    assert (other.value, other.since) == (scale.value, scale.since)
+    fixed = LossScale(512.0)
+    fixed.update(finite=False)
+    assert fixed.value == 512.0 and fixed.exhausted
