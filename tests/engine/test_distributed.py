@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from focaldet.data.loader import worker_deaths_told
 from focaldet.engine import train as train_module
 from focaldet.engine.checkpoint import load_checkpoint, load_weights
 from focaldet.engine.distributed import ALONE, Place, Processes, find_place
@@ -63,6 +64,22 @@ def test_alone_there_is_nobody_to_ask() -> None:
     assert ALONE.collect("x") == ["x"]
     with pytest.raises(FocaldetError, match="as it was"), ALONE.together():
         raise FocaldetError("as it was")
+
+
+@pytest.mark.parametrize(
+    ("heard", "said"),
+    [
+        ("Connection closed by peer", "one of the other processes of this run"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "a process that reads pictures was killed"),
+    ],
+)
+def test_what_ends_the_wait_for_others_is_said(monkeypatch: pytest.MonkeyPatch, heard: str, said: str) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError(heard)
+
+    monkeypatch.setattr("torch.distributed.all_reduce", broken)
+    with pytest.raises(FocaldetError, match=said), worker_deaths_told():
+        Processes(Place(0, 2)).sum([1.0])
 
 
 def test_too_many_processes_are_refused() -> None:

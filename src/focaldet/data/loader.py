@@ -126,12 +126,17 @@ def worker_deaths_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not is_worker_death(error):
             raise
         raise FocaldetError(
             "a process that reads pictures was killed, most likely by the system for want of memory; "
             "fewer --workers take less"
         ) from error
+
+
+def is_worker_death(error: RuntimeError) -> bool:
+    """Whether torch raised an error because a worker was killed."""
+    return "DataLoader worker" in str(error)
 
 
 def sample_rng(seed: int, epoch: int, draw: int) -> np.random.Generator:

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from focaldet.data.loader import is_worker_death
 from focaldet.errors import FocaldetError, UsageError
 
 T = TypeVar("T")
@@ -188,6 +189,8 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
+            if is_worker_death(error):  # it may be heard of while this process waits for the others
+                raise
             raise LostProcess(
                 f"one of the other processes of this run (there were {self.count}) has ended or cannot be reached "
                 f"({str(error).splitlines()[0][:200]}); go on from the last checkpoint with --resume"
