@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from focaldet.errors import FocaldetError
-from focaldet.models.unpickle import Stub, read_pickle, read_pickled
+from focaldet.models.pickled import read_pickled
+from focaldet.models.unpickle import Stub, read_pickle
 
 Write = Callable[[Any, Path], None]
 

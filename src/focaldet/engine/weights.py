@@ -11,8 +11,8 @@ from torch import Tensor
 
 from focaldet.engine.checkpoint import FORMAT, load_checkpoint, load_weights
 from focaldet.errors import FocaldetError
+from focaldet.models.pickled import read_pickled
 from focaldet.models.tensorflow import read_variables
-from focaldet.models.unpickle import read_pickled
 from focaldet.models.weights import recognize_dialect, to_ours
 from focaldet.recipes import Recipe
 from focaldet.recipes.recipe import COCO_CLASSES

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from focaldet.errors import FocaldetError
 from focaldet.models.neighbours import caffe2_to_timm, is_caffe2
-from focaldet.models.unpickle import read_pickled
+from focaldet.models.pickled import read_pickled
 
 FOLDER_VARIABLE = "FOCALDET_WEIGHTS"
 BUNDLED = Path(__file__).parents[1] / "assets" / "weights"
