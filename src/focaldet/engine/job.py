@@ -11,7 +11,7 @@ from focaldet.data.formats import open_dataset
 from focaldet.data.view import training_view
 from focaldet.engine.build import change_recipe, fit_recipe
 from focaldet.engine.evaluate import refuse_unknown_classes
-from focaldet.engine.reach import anchor_reach
+from focaldet.engine.reach import anchor_reach, missing_answers
 from focaldet.engine.schedule import Schedule
 from focaldet.errors import FocaldetError
 from focaldet.recipes import Recipe, get_recipe
@@ -85,5 +85,6 @@ def prepare(
         refuse_unknown_classes(recipe.classes, validation)
     if not fitted:
         lines.append(str(anchor_reach(training, recipe)))
+        lines += filter(None, [missing_answers(training, recipe)])
     notes += lines + ([] if validation is not None else ["no validation pictures: no AP, no best checkpoint"])
     return Job(recipe, training, validation, notes)

@@ -1,10 +1,11 @@
-"""Whether the anchors of a recipe fit the objects of a dataset: said before training, where it is cheap to change."""
+"""Whether a recipe's anchors and limits fit the objects of a dataset: said before training, where change is cheap."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from focaldet.data.dataset import ANY_CLASS, Dataset
@@ -49,9 +50,10 @@ def anchor_reach(dataset: Dataset, recipe: Recipe) -> Reach:
     rule = replace(build_assign_rule(recipe), claim="none", ignored_iof=None)
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), MOST_PICTURES)).astype(int))
     reached = objects = 0
+    every = wanted_objects(dataset)
     for index in chosen.tolist():
         first, last = dataset.starts[index : index + 2].tolist()
-        wanted = ~(dataset.crowd | dataset.difficult | (dataset.labels == ANY_CLASS))[first:last]
+        wanted = every[first:last]
         original = (int(dataset.sizes[index, 0]), int(dataset.sizes[index, 1]))
         size = keep_ratio_size(original, recipe.sizes[0])
         factors = np.array([size[1] / original[1], size[0] / original[0]], dtype=np.float32)
@@ -60,3 +62,23 @@ def anchor_reach(dataset: Dataset, recipe: Recipe) -> Reach:
         reached += len(np.unique(found.truths.numpy()))
         objects += len(corners)
     return Reach(reached, objects, len(chosen))
+
+
+def missing_answers(dataset: Dataset, recipe: Recipe) -> str | None:
+    """Say so if a picture has more objects than the recipe answers; None: none has."""
+    most = recipe.max_detections
+    until = np.concatenate([[0], wanted_objects(dataset).cumsum()])
+    objects = np.diff(until[dataset.starts])
+    fullest = int(objects.argmax())
+    if most is None or objects[fullest] <= most:
+        return None
+    return (
+        f"{dataset.path(fullest)} has {objects[fullest]} objects, but the recipe answers at most max_detections={most} "
+        f"a picture{' or tile' if recipe.tile is not None else ''}, so the rest cannot be found; set it higher"
+    )
+
+
+def wanted_objects(dataset: Dataset) -> npt.NDArray[np.bool_]:
+    """Return (N,) which objects a detector is asked for: those that nobody ignores."""
+    wanted: npt.NDArray[np.bool_] = ~(dataset.crowd | dataset.difficult | (dataset.labels == ANY_CLASS))
+    return wanted

@@ -52,10 +52,11 @@ RETINANET_H_SMALL = replace(
     sizes=((640, 512),),
     test_size=(640, 512),
     augment=("flip", "vflip", "affine", "color"),
+    per_level=5000,
     nms=0.1,
     tile=640,
     overlap=160,
-    max_detections=300,
+    max_detections=2000,
 )
 
 R3DET_SMALL = replace(
