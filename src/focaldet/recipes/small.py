@@ -62,6 +62,7 @@ RETINANET_H_SMALL = replace(
 R3DET_SMALL = replace(
     RETINANET_H_SMALL,
     name="r3det-small",
+    proj_xy=True,
     refine_stages=1,
     refine_convs="shared",
     refine_output="p+f+sample",
