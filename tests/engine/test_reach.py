@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from focaldet.data.formats import open_dataset
+from focaldet.engine.build import build_coder
 from focaldet.engine.job import prepare
 from focaldet.engine.reach import Reach, anchor_reach, missing_answers
+from focaldet.errors import UsageError
 from focaldet.recipes import get_recipe
 
 SMALL = get_recipe("retinanet-small").replace(sizes=((96, 64),))
@@ -41,6 +43,7 @@ def test_objects_beyond_the_limit_of_answers_are_told(new_data: Callable[..., Pa
     fullest = dataset.path(int(np.diff(dataset.starts).argmax()))
     assert missing_answers(dataset, SMALL.replace(max_detections=most)) is None
     assert missing_answers(dataset, SMALL.replace(max_detections=None)) is None
+    assert missing_answers(dataset, SMALL.replace(max_detections=1, tile=8, overlap=2)) is None  # each tile has its own
     told = missing_answers(dataset, SMALL.replace(max_detections=most - 1))
     assert told is not None and told.startswith(f"{fullest} has {most} objects, but the recipe answers at most")
     assert told in prepare(SMALL, data, {"max_detections": most - 1}).notes
@@ -56,3 +59,9 @@ def test_ignored_objects_need_no_answer(new_data: Callable[..., Path], tmp_path:
 @pytest.mark.parametrize(("reached", "text"), [(1, "50.0 % of 2 objects in 1 pictures"), (0, "0.0 % of 2 objects")])
 def test_the_sentence(reached: int, text: str) -> None:
     assert text in str(Reach(reached, 2, 1))
+
+
+@pytest.mark.parametrize("field", [{"edge_swap": True}, {"norm_factor": 1.0}])
+def test_directions_refuse_fields_of_differences(field: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="edge_swap and norm_factor go with angle_code='difference'"):
+        build_coder(get_recipe("retinanet-h-small").replace(**field))

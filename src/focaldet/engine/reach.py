@@ -11,6 +11,7 @@ import torch
 from focaldet.data.dataset import ANY_CLASS, Dataset
 from focaldet.data.published import keep_ratio_size
 from focaldet.engine.build import build_anchors, build_assign_rule, build_truth_forms
+from focaldet.engine.detector import is_scene
 from focaldet.recipes import Recipe
 from focaldet.structures import round_up
 from focaldet.targets.assign import assign
@@ -65,16 +66,20 @@ def anchor_reach(dataset: Dataset, recipe: Recipe) -> Reach:
 
 
 def missing_answers(dataset: Dataset, recipe: Recipe) -> str | None:
-    """Say so if a picture has more objects than the recipe answers; None: none has."""
+    """Say so if a picture has more objects than the recipe answers; None: none has.
+
+    Scenes are left out: they are looked at tile by tile, and each tile has its own answers.
+    """
     most = recipe.max_detections
     until = np.concatenate([[0], wanted_objects(dataset).cumsum()])
-    objects = np.diff(until[dataset.starts])
+    scenes = np.array([is_scene(recipe, size) for size in dataset.sizes.tolist()], dtype=bool)
+    objects = np.where(scenes, 0, np.diff(until[dataset.starts]))
     fullest = int(objects.argmax())
     if most is None or objects[fullest] <= most:
         return None
     return (
         f"{dataset.path(fullest)} has {objects[fullest]} objects, but the recipe answers at most max_detections={most} "
-        f"a picture{' or tile' if recipe.tile is not None else ''}, so the rest cannot be found; set it higher"
+        "a picture, so the rest cannot be found; set it higher"
     )
 
 
