@@ -219,9 +219,10 @@ class DirectionCoder:
     The price: how a square is turned is not told.
 
     With `proj_xy` lengths are measured by the anchor's own sides, w_a >= h_a, instead of u: dw and dh by the one and
-    the other, and the offset by each along that side, then turned back to x and y. So it is small in all directions
-    where an anchor nearly fits, however thin the two are, and does not jump where an anchor's angle or longer side
-    does. Made for anchors that are boxes of an earlier stage.
+    the other, and the offset by each along that side, then turned back to x and y. So an offset is small in all
+    directions where an anchor nearly fits, however thin the two are, and does not jump where an anchor's angle or
+    longer side does. (c, s) does change its sign where the longer side does; of boxes that such an anchor, nearly a
+    square, fits, e is near 0. Made for anchors that are boxes of an earlier stage.
 
     Attributes:
         proj_xy: see above.
